@@ -98,7 +98,7 @@ class RedisBackend(AsyncCloseable):
 
     Raises:
         ConfigurationError: redis-py is not installed
-            (``pip install "pywebtransport[redis]"``), or an argument is wrong.
+            (the extra ``redis``), or an argument is wrong.
     """
 
     def __init__(

@@ -46,10 +46,9 @@ class PubSubErrorCode(IntEnum):
 
 
 @declared
-class PubSubError(RpcError):
+class PubSubError(RpcError, category="pubsub"):
     """The broker refused a request; ``error_code`` says why."""
 
-    category = "pubsub"
     default_code = PubSubErrorCode.UNAVAILABLE
     topic: str | None = None  #: The topic or pattern of the request.
 

@@ -14,12 +14,13 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._loop import SharedPort, Steering
+from .._states import Address
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
-from ..utils._checks import check_instance
+from ..utils._checks import check_callable, check_instance
 from ..utils._failures import describe_error
 from ..utils._logs import apply_log_level
 from ..utils._system import explain_os_error, require_descriptors
@@ -31,7 +32,10 @@ from ._passed import check_where, inherited_sockets
 from ._shared_secret import load_shared_secret
 from ._worker import CONTROL_BYTES, SIGNALS, Worker
 
-__all__ = ["RestartPolicy", "run_workers"]
+__all__ = ["OnListening", "RestartPolicy", "run_workers"]
+
+OnListening: TypeAlias = Callable[[list[Address]], object]
+"""Called with the addresses on which a server listens."""
 
 # Seconds that a worker gets beyond the timeouts to end by itself, before it is killed.
 _GRACE = 5.0
@@ -49,6 +53,7 @@ def run_workers(
     port: int | None = None,
     sockets: Sequence[socket.socket] | None = None,
     loop_factory: LoopFactory | None = None,
+    on_listening: OnListening | None = None,
 ) -> None:
     """Run ``main`` in ``config.workers`` processes that share one UDP port. Blocks.
 
@@ -92,6 +97,8 @@ def run_workers(
             be bound to their addresses, for instance because another user created them, all workers
             read the same sockets and pass packets to each other.
         loop_factory: Creates the event loops; by default chosen as by ``ServerApp.run``.
+        on_listening: Called once with the addresses, in this process, when all workers listen. An
+            exception that it raises ends everything.
 
     Raises:
         ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
@@ -103,6 +110,8 @@ def run_workers(
     check_caller("run_workers")
     check_where(host, port, sockets)
     check_instance("config", config, ServerConfig)
+    if on_listening is not None:
+        check_callable("on_listening", on_listening)
     config.validate()
     apply_log_level(config.log_level)
     if sockets is None:
@@ -114,6 +123,7 @@ def run_workers(
         config.bind_port if port is None else port,
         choose_loop(loop_factory, logging.getLogger("pywebtransport.server")),
         sockets,
+        on_listening,
     ).run()
 
 
@@ -223,12 +233,14 @@ class _Supervisor:
         port: int,
         loop_factory: LoopFactory | None,
         sockets: Sequence[socket.socket] = (),
+        on_listening: OnListening | None = None,
     ) -> None:
         self._main = main
         self._config = config
         self._address = (host, port)
         self._loop_factory = loop_factory
         self._sockets = sockets
+        self._tell_listening = on_listening
         self._logger = logging.getLogger("pywebtransport.server")
         self._slots = [_Slot(index) for index in range(config.workers)]
         self._members: list[_Member] = []
@@ -529,6 +541,8 @@ class _Supervisor:
                 self._logger.info(
                     "listening on %s port %d with %d workers", *address, len(self._slots)
                 )
+            if self._tell_listening is not None:
+                self._tell_listening(addresses)
 
     def _on_reloaded(self, member: _Member, certfile: str | None, keyfile: str | None) -> None:
         if certfile is not None or keyfile is not None:
