@@ -30,7 +30,9 @@ _CHUNK: Final = 262_144
 _MOST_UNSENT: Final = 1_048_576
 """Bytes that may wait for the supervisor; then publishers wait."""
 _TIMEOUT: Final = 5.0
-"""Seconds that the supervisor may take."""
+"""Seconds that the supervisor may take to read."""
+_WELCOME_TIMEOUT: Final = 30.0
+"""Seconds that it may take to answer; at first it starts all workers."""
 _FLUSHING: Final = 1.0
 """Seconds to send what is left when the last backend of a worker is closed."""
 _STEP: Final = 8
@@ -110,10 +112,12 @@ class WorkerLink:
         require_loop(self._loop, loop)
         self._members[name] = member
         assert self._welcome is not None  # it is attached
-        await asyncio.wait([self._welcome], timeout=_TIMEOUT)
+        await asyncio.wait([self._welcome], timeout=_WELCOME_TIMEOUT)
         self._check()
         if not self._welcome.done():
-            raise ConnectionError(f"the supervisor did not answer within {_TIMEOUT:g} seconds")
+            raise ConnectionError(
+                f"the supervisor did not answer within {_WELCOME_TIMEOUT:g} seconds"
+            )
 
     async def leave(self, name: bytes, member: Member) -> None:
         """Receive nothing any more. Idempotent.

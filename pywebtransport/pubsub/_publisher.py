@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,6 @@ from ..rpc._messages import Failure, Request
 from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
 from ..stream import WebTransportStream
-from ..utils._deadlines import Deadlines
 from ..utils._text import printable
 from ._exceptions import pubsub_error
 from ._frames import MessageReader
@@ -154,10 +154,13 @@ class _Line:
         # Sent together with the first message.
         opening = FrameCodec(serializer, MAX_ANSWER, CALL_REGISTRY)
         self._unsent = opening.encode(Request(PUBLICATIONS))
-        self._waiting: deque[asyncio.Future[_Answer]] = deque()
+        # Each with its deadline.
+        self._waiting: deque[tuple[asyncio.Future[_Answer], float]] = deque()
         self._sent = self._answered = 0
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines.of(self._loop)
+        # One timer for all, which stays although nearly all are answered in time.
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expires_at = math.inf
         self.is_over = False
         self._reader = self._loop.create_task(self._read(), name="pubsub answers")
         self._sent_before = 0
@@ -177,14 +180,11 @@ class _Line:
         self._unsent = b""
         self._sent += 1
         future: asyncio.Future[_Answer] = self._loop.create_future()
-        self._waiting.append(future)
-        if timeout is None:
-            return await future
-        timer = self._deadlines.call_later(timeout, _settle, future, _TOO_LATE)
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        when = math.inf if timeout is None else self._loop.time() + timeout
+        self._waiting.append((future, when))
+        if when < self._expires_at:
+            self._expire_at(when)
+        return await future
 
     def end(self) -> asyncio.Task[None]:
         """Finish the stream without waiting for answers; return the task that reads them."""
@@ -214,19 +214,39 @@ class _Line:
                 raise SerializationError("the broker counts messages that were not sent")
             self._answered = answer.total
             for _ in range(count):
-                _settle(self._waiting.popleft(), None)
+                _settle(self._waiting.popleft()[0], None)
         elif isinstance(answer, Refused):
             index = answer.number - self._answered - 1
             if not 0 <= index < len(self._waiting):
                 raise SerializationError("the broker refuses a message that was not sent")
-            _settle(self._waiting[index], answer)
+            _settle(self._waiting[index][0], answer)
         elif isinstance(answer, Failure) and not self._answered:
             # It has read none of the messages.
             self.is_over = True
             while self._waiting:
-                _settle(self._waiting.popleft(), _NOT_KNOWN)
+                _settle(self._waiting.popleft()[0], _NOT_KNOWN)
         else:
             raise SerializationError(f"a {type(answer).__name__} is no answer to a publication")
+
+    def _expire_at(self, when: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expires_at = when
+        self._expiry = self._loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        """Let the callers continue whose time is up."""
+        # A loop may call a little early, by the resolution of its clock.
+        now = max(self._loop.time(), self._expires_at)
+        self._expiry, self._expires_at = None, math.inf
+        following = math.inf
+        for future, when in self._waiting:
+            if when <= now:
+                _settle(future, _TOO_LATE)
+            else:
+                following = min(following, when)
+        if following < math.inf:
+            self._expire_at(following)
 
     def _look_idle(self) -> None:
         if self._sent == self._sent_before and not self._waiting:
@@ -238,8 +258,10 @@ class _Line:
     def _end(self, lost: Callable[[], WebTransportError]) -> None:
         self.is_over = True
         self._timer.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
         while self._waiting:
-            _settle(self._waiting.popleft(), lost)
+            _settle(self._waiting.popleft()[0], lost)
         with contextlib.suppress(WebTransportError):
             self._stream.finish()
         self._stream.stop_sending(StreamCode.DONE)

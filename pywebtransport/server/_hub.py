@@ -159,6 +159,13 @@ class Hub:
             wanted = select.POLLIN | (select.POLLOUT if link.wants_to_send else 0)
             poll.register(descriptor, wanted)
 
+    def serve(self) -> None:
+        """Handle what there is now, without waiting."""
+        poll = select.poll()
+        self.register(poll)
+        for descriptor, event in poll.poll(0):
+            self.handle(descriptor, event)
+
     def handle(self, descriptor: int, event: int) -> bool:
         """Handle what a poll object found; return False if it is no connection of this hub."""
         link = self._links.get(descriptor)

@@ -397,6 +397,8 @@ class _Supervisor:
                 raise ServerError(
                     f"worker {slot.index} could not be started: {explain_os_error(error)}"
                 ) from error
+            # The backends of those that run already wait for an answer.
+            self._hub.serve()
 
     def _start(self, slot: _Slot, number: int) -> None:
         """Start a process in this slot; signals wait until it has its own handlers."""

@@ -342,6 +342,21 @@ async def test_a_timeout_names_what_it_waited_for(linked: Linked) -> None:
                 await member.publish("a", timeout=seconds)  # type: ignore[arg-type]
 
 
+async def test_each_message_has_its_own_timeout(linked: Linked) -> None:
+    async with linked(authorize=hanging) as (_, member):
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+
+        async def publish(timeout: float | None) -> float:
+            with pytest.raises(RpcTimeoutError, match=f"within {timeout or 30.0} seconds"):
+                await member.publish("slow", timeout=timeout)
+            return loop.time() - start
+
+        seconds = (5.0, 2.0, None, 3.0, 2.0)
+        took = await asyncio.gather(*map(publish, seconds))
+        assert [round(each) for each in took] == [5, 2, 30, 3, 2]
+
+
 async def test_messages_before_a_slow_one_are_answered(linked: Linked) -> None:
     async with linked(authorize=hanging) as (_, member):
         quick = asyncio.create_task(member.publish("quick"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import socket
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -57,13 +56,7 @@ class Workers:
         while True:
             await asyncio.sleep(0)
             if not self.paused:
-                self.step()
-
-    def step(self) -> None:
-        poll = select.poll()
-        self.hub.register(poll)
-        for descriptor, event in poll.poll(0):
-            self.hub.handle(descriptor, event)
+                self.hub.serve()
 
     async def close(self) -> None:
         for backend in self._backends:
@@ -268,6 +261,7 @@ async def test_a_supervisor_that_stands_still(
     workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_link, "_TIMEOUT", 0.02)
+    monkeypatch.setattr(worker_link, "_WELCOME_TIMEOUT", 0.02)
     monkeypatch.setattr(worker_link, "_FLUSHING", 0.01)
     async with workers() as made:
         (backend,) = await made.start()
