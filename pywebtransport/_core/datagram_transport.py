@@ -232,7 +232,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     # ----------------------------------------------------------------- sending
 
     @awaited
-    @compiled(DatagramPort._send)
+    @compiled(DatagramPort)
     def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> Awaited[None]:
         """Send one datagram; wait while the outgoing queue is full.
 
@@ -307,7 +307,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     # --------------------------------------------------------------- receiving
 
     @awaited
-    @compiled(DatagramPort._receive)
+    @compiled(DatagramPort)
     def receive(self, *, timeout: float | None = None) -> Awaited[bytes]:
         """Return the next datagram, waiting for one.
 

@@ -66,7 +66,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     # ---------------------------------------------------------------- reading
 
     @awaited
-    @compiled(StreamPort._read)
+    @compiled(StreamPort)
     def read(self, size: int = 8192) -> Awaited[bytes]:
         """Return between 1 and ``size`` bytes as soon as any are available.
 
@@ -130,7 +130,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         return count
 
     @awaited
-    @compiled(StreamPort._read_all)
+    @compiled(StreamPort)
     def read_all(self, max_size: int | None = None) -> Awaited[bytes]:
         """Read to the end of the stream.
 
@@ -158,7 +158,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             yield data
 
     @awaited
-    @compiled(StreamPort._read_exactly)
+    @compiled(StreamPort)
     def readexactly(self, n: int) -> Awaited[bytes]:
         """Read exactly ``n`` bytes.
 

@@ -126,7 +126,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     # ---------------------------------------------------------------- writing
 
     @awaited
-    @compiled(StreamPort._write)
+    @compiled(StreamPort)
     def write(
         self, data: Data, *, end_stream: bool = False, wait_flush: bool = True
     ) -> Awaited[None]:
@@ -163,7 +163,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             await self.write(sendable)
 
     @awaited
-    @compiled(StreamPort._write_all)
+    @compiled(StreamPort)
     def write_all(self, data: Data, chunk_size: int = 8192) -> Awaited[None]:
         """Write ``data`` and finish the stream.
 
@@ -211,7 +211,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         self._writes += 1
         return True
 
-    @compiled(StreamPort._finish)
+    @compiled(StreamPort)
     def finish(self) -> None:
         """Finish the stream (FIN) like ``close()``, without waiting. Idempotent.
 

@@ -530,7 +530,7 @@ class WebTransportSession(SessionPort, EventEmitter):
     # ------------------------------------------------------------------- streams
 
     @awaited
-    @compiled(SessionPort._create_bidirectional)
+    @compiled(SessionPort)
     def create_bidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> Awaited[WebTransportStream]:
@@ -553,7 +553,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         raise NotImplementedError
 
     @awaited
-    @compiled(SessionPort._create_unidirectional)
+    @compiled(SessionPort)
     def create_unidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> Awaited[WebTransportSendStream]:

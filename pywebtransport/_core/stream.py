@@ -41,7 +41,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         )
 
     @awaited
-    @compiled(StreamPort._close)
+    @compiled(StreamPort)
     def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> Awaited[None]:
         """Finish the sending half (FIN); the receiving half stays open for the answer.
 

@@ -61,10 +61,10 @@ cdef class SessionPort:
             stream._check_done()
         return stream
 
-    def _create_bidirectional(self, *, timeout=None, send_order=0):
+    def _create_bidirectional_stream(self, *, timeout=None, send_order=0):
         return _new_open(self, False, timeout, send_order)
 
-    def _create_unidirectional(self, *, timeout=None, send_order=0):
+    def _create_unidirectional_stream(self, *, timeout=None, send_order=0):
         return _new_open(self, True, timeout, send_order)
 
     cpdef StreamPort _add_stream(self, QuicStream quic):

@@ -92,7 +92,7 @@ cdef class StreamPort:
         verb._size = max_size
         return verb
 
-    def _read_exactly(self, n):
+    def _readexactly(self, n):
         cdef ReadExactlyVerb verb = ReadExactlyVerb.__new__(ReadExactlyVerb)
         verb._stream = self
         verb._size = n

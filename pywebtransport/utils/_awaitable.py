@@ -37,20 +37,21 @@ def awaited(method: _MethodT) -> _MethodT:
     return method
 
 
-def compiled(implementation: Any) -> Callable[[_AnyMethodT], _AnyMethodT]:
+def compiled(base: type) -> Callable[[_AnyMethodT], _AnyMethodT]:
     """Put a compiled method in the place of one that has only its signature and documentation.
 
-    A method of Python that calls the compiled one would cost as much again as that.
+    A method of Python that calls the compiled one would cost as much again as that. If the compiled
+    one returns ``Awaited``, ``awaited`` stands above.
 
     Args:
-        implementation: The method of a compiled base; it takes the same arguments, and belongs to
-            this one class. If it returns ``Awaited``, ``awaited`` stands above.
+        base: The compiled base of the class. Its method has the same name, with an underscore in
+            front, and the same arguments; it belongs to this one class.
     """
 
     def replace(method: _AnyMethodT) -> _AnyMethodT:
+        implementation: _AnyMethodT = getattr(base, f"_{method.__name__}")
         update_wrapper(implementation, method)
-        replaced: _AnyMethodT = implementation
-        return replaced
+        return implementation
 
     return replace
 
