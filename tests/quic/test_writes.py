@@ -414,3 +414,32 @@ def test_reset_waits_for_the_end_of_another_stream(lab: Lab) -> None:
         assert waiter.woken == 1
         with pytest.raises(TypeError):
             held.hold_for(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_packets_of_a_turn_wait_for_a_task_that_a_handler_has_started(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    with lab.link() as link:
+        link.settle()
+        server, far = link.server, link.far
+
+        def answer(stream: QuicStream) -> None:
+            stream.write(b"part")
+            if waits:
+                server.endpoint.woke()
+
+        monkeypatch.setattr(far, "stream_ready", answer, raising=False)
+        near = link.conn.open_stream(False)
+        assert near is not None
+        near.write(b"question")
+        link.client.endpoint.process(time.monotonic_ns())
+        sent = server.endpoint.stats()["packets_sent"]
+        server.wants_turn = False
+        server.endpoint.receive(server.quic_socket, time.monotonic_ns())
+        assert (server.endpoint.stats()["packets_sent"] > sent) is not waits
+        assert server.wants_turn is waits
+        server.endpoint.woke()  # outside of a handler it does nothing
+        server.endpoint.process(time.monotonic_ns())
+        assert server.endpoint.stats()["packets_sent"] > sent
+        link.run(lambda: near.buffered == 4)
