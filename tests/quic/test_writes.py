@@ -15,7 +15,7 @@ from pywebtransport.exceptions import (
     StreamStoppedError,
 )
 
-from .harness import SECOND, Lab, Link, Waiter, read_all
+from .harness import SECOND, Lab, Link, Recorder, Waiter, read_all
 
 KIB = 1024
 
@@ -420,16 +420,15 @@ def test_reset_waits_for_the_end_of_another_stream(lab: Lab) -> None:
 def test_packets_of_a_turn_wait_for_a_task_that_a_handler_has_started(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
+    def answer(self: Recorder, stream: QuicStream) -> None:
+        stream.write(b"part")
+        if waits:
+            server.endpoint.woke()
+
     with lab.link() as link:
         link.settle()
-        server, far = link.server, link.far
-
-        def answer(stream: QuicStream) -> None:
-            stream.write(b"part")
-            if waits:
-                server.endpoint.woke()
-
-        monkeypatch.setattr(far, "stream_ready", answer, raising=False)
+        server = link.server
+        monkeypatch.setattr(Recorder, "stream_ready", answer)
         near = link.conn.open_stream(False)
         assert near is not None
         near.write(b"question")
@@ -443,3 +442,4 @@ def test_packets_of_a_turn_wait_for_a_task_that_a_handler_has_started(
         server.endpoint.process(time.monotonic_ns())
         assert server.endpoint.stats()["packets_sent"] > sent
         link.run(lambda: near.buffered == 4)
+        monkeypatch.undo()
