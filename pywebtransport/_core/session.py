@@ -496,7 +496,12 @@ class WebTransportSession(SessionPort, EventEmitter):
         Cancellation: safe.
         """
         while self._close_info is None:
-            await self._closed_waiters.wait()
+            # Not ``wait()``: most handlers are here, and it would be one more coroutine for each.
+            future = self._closed_waiters.add(asyncio.get_running_loop())
+            try:
+                await future
+            finally:
+                self._closed_waiters.leave(future)
         return self._close_info
 
     async def wait_draining(self) -> bool:

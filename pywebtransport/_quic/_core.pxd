@@ -260,7 +260,7 @@ cdef class QuicConnection:
     cdef uint64_t _lost_bytes
     cdef uint64_t _lost_bidi
     cdef uint64_t _lost_uni
-    cdef qe_conn_stats _last
+    cdef dict _last              # statistics at the end
     cdef object __weakref__
 
     cdef int _check_open(self, str what) except -1

@@ -583,7 +583,9 @@ class WebTransportServer(EventEmitter):
         """Advanced: give every requested session to one function, as ``ServerApp`` does.
 
         Args:
-            handler: Answers the request and serves the session; runs in its own task.
+            handler: Answers the request and serves the session; runs in its own task. On Python
+                3.12 and later, its first step is taken when the request arrives, without a turn
+                of the event loop, unless you set a task factory.
             origins: Gives the origins that a path allows, None: all; default
                 ``default_origins``.
         """

@@ -119,8 +119,7 @@ class Waiters:
         finally:
             if timer is not None:
                 timer.cancel()
-            if self.futures is not None:
-                self.futures.pop(future, None)
+            self.leave(future)
 
     def add(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
         """Return a future for the next wake-up, for callers that are not coroutines.
@@ -137,6 +136,11 @@ class Waiters:
         else:
             self.futures[future] = None
         return future
+
+    def leave(self, future: asyncio.Future[bool]) -> None:
+        """A future of :meth:`add` is not needed any more."""
+        if self.futures is not None:
+            self.futures.pop(future, None)
 
     def _create(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
         return loop.create_future()

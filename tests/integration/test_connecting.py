@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
 
 import pytest
 
@@ -51,6 +53,52 @@ async def test_a_session_opens_in_two_round_trips() -> None:
             taken, resumed = await opening(client, served.url)
             assert resumed is resumes
             assert taken == pytest.approx(2, abs=0.05)
+
+
+@virtual
+async def test_it_takes_two_packets_from_either_end() -> None:
+    """The request leaves with the end of the handshake, and the answer with what confirms that.
+
+    On a path so short that no acknowledgement comes before them.
+    """
+    async with (
+        serve(wait_for_the_end, network=Network(delay=0.0001)) as served,
+        served.client() as client,
+    ):
+
+        def sent() -> tuple[int, int]:
+            server = served.app.server.measure()
+            return client.measure()["engine"]["packets_sent"], server["engine"]["packets_sent"]
+
+        await opening(client, served.url)
+        await asyncio.sleep(10)
+        before = sent()
+        session = await client.connect(served.url)
+        after = sent()  # before the acknowledgement of the answer
+        assert session.connection is not None
+        assert session.connection.is_resumed
+        assert (after[0] - before[0], after[1] - before[1]) == (2, 2)
+        await session.close()
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("factory", [False, True])
+async def test_handlers_begin_when_the_request_arrives(factory: bool) -> None:
+    """From Python 3.12 on, and unless the application has set a task factory."""
+    at_once: list[bool] = []
+
+    async def handler(session: WebTransportSession) -> None:
+        at_once.append(any(frame.function == "_session_requested" for frame in inspect.stack()))
+        assert asyncio.current_task() is not None
+        await session.wait_closed()
+
+    if factory:
+        asyncio.get_running_loop().set_task_factory(
+            lambda loop, coroutine, **others: asyncio.Task(coroutine, loop=loop, **others)
+        )
+    async with serve(handler) as served, served.client() as client:
+        await opening(client, served.url)
+    assert at_once == [sys.version_info >= (3, 12) and not factory]
 
 
 @virtual

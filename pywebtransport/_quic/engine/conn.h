@@ -100,10 +100,10 @@ struct qe_conn {
   qe_libmem libmem;
 
   qe_bucket resets;
-  qe_bucket challenges; /* PATH_CHALLENGE frames that may be answered */
-  qe_bucket leftovers;  /* ended streams that the library keeps as long as the connection */
-  uint64_t paced_bytes; /* sent since the library last computed a pacing delay */
-  qe_tstamp last_event; /* latest time given to the library */
+  qe_bucket challenges;   /* PATH_CHALLENGE frames that may be answered */
+  qe_bucket leftovers;    /* ended streams that the library keeps as long as the connection */
+  uint64_t paced_bytes;   /* sent since the library last computed a pacing delay */
+  qe_tstamp last_event;   /* latest time given to the library */
   qe_tstamp postponed_at; /* for the first time, or 0 */
 
   struct qe_addrcount *address; /* server: the counts that include it, see addrcount.h */
@@ -125,7 +125,7 @@ struct qe_conn {
   qe_credit credit;
   qe_stream_credit stream_credit[2]; /* of bidirectional and of unidirectional streams */
   qe_tstamp owed_until;              /* when the peer has to be told of it */
-  uint64_t queued_bytes; /* of all streams, not yet in a packet */
+  uint64_t queued_bytes;             /* of all streams, not yet in a packet */
   qe_conn_counters stats;
 };
 

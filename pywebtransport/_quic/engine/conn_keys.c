@@ -37,13 +37,13 @@ static int new_contexts(const ngtcp2_crypto_ctx *ctx, const qe_packet_keys *keys
                         ngtcp2_crypto_cipher_ctx *mask) {
   gnutls_datum_t key = {(uint8_t *)(uintptr_t)keys->mask, (unsigned)keys->key_len};
   gnutls_cipher_hd_t context = NULL;
-  int rv = (kind == QE_CIPHER_DECRYPT ? ngtcp2_crypto_aead_ctx_decrypt_init
-                                      : ngtcp2_crypto_aead_ctx_encrypt_init)(
-      aead, &ctx->aead, keys->key, keys->iv_len);
+  int rv = (kind == QE_CIPHER_DECRYPT
+                ? ngtcp2_crypto_aead_ctx_decrypt_init
+                : ngtcp2_crypto_aead_ctx_encrypt_init)(aead, &ctx->aead, keys->key, keys->iv_len);
 
   if (rv == 0) {
-    rv = gnutls_cipher_init(
-        &context, (gnutls_cipher_algorithm_t)(intptr_t)ctx->hp.native_handle, &key, NULL);
+    rv = gnutls_cipher_init(&context, (gnutls_cipher_algorithm_t)(intptr_t)ctx->hp.native_handle,
+                            &key, NULL);
     mask->native_handle = context;
   }
   return rv == 0 ? 0 : -1;
