@@ -106,9 +106,9 @@ class CertificateError(WebTransportError, category="certificate"):
 
 
 class CertificateHashError(CertificateError):
-    """The server's certificate matches no hash, or breaks the rules for certificates with a hash.
+    """The server's certificate matches none of ``server_certificate_hashes``.
 
-    It must have no RSA key, be valid now, and be valid for at most 14 days in total.
+    Also raised when it matches, but has an RSA key, is not valid now, or is valid for over 14 days.
     """
 
 
