@@ -27,12 +27,16 @@ SOAK_SCALE ?= 1
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 # How many processes share the Python tests; 0 runs them in one, without the tools for more.
-TEST_JOBS ?= $(shell nproc)
+# One more than there are processors: most of the time, one of them waits.
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+
+# Hundreds of tests start a Python, which would compile every module of the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
@@ -86,10 +90,17 @@ NEEDS_benchmark := benchmark
 NEEDS_fuzz      := demo fuzz test
 NEEDS_dev       := build runtime demo dist docs lint test types
 
+# What was installed for one name may be all that another needs: that one gets its stamp, too.
+covered_by = $(foreach name,$(STAMPED),$(if $(filter-out $(NEEDS_$1),$(NEEDS_$(name))),,$(name)))
+STAMPED := base demo lint types test docs dist
+
 $(VENV)/.stamp-%: pyproject.toml scripts/requirements.py $(VENV)/.stamp-venv
 	@$(PY) scripts/requirements.py $(NEEDS_$*) > $(VENV)/requirements-$*.txt
 	$(PIP) install --requirement $(VENV)/requirements-$*.txt
 	@touch $@
+	@for name in $(call covered_by,$*); do \
+	  stamp=$(VENV)/.stamp-$$name; [ -e $$stamp ] || touch $$stamp; \
+	done
 
 $(VENV)/.stamp-build: $(SOURCES) $(VENV)/.stamp-base | system-build
 	$(call section,build)
@@ -116,21 +127,26 @@ demo-browser: build $(VENV)/.stamp-demo ## The same in your browser, from a page
 	$(call section,demo in a browser)
 	@$(PY) -m examples.demo.browser $(DEMO_BROWSER_ARGS)
 
+.PHONY: screenshots
+screenshots: build $(VENV)/.stamp-test system-test ## Pictures of the example pages for the documentation, in headless Chromium
+	$(call section,screenshots)
+	@$(PY) -m tests.browser.screenshots
+
 # --- check -----------------------------------------------------------------------
+
+# Most of these checks use one processor: they run side by side, and each shows its output at its end.
+SIDE_BY_SIDE = --jobs=$$(nproc) --output-sync=recurse
 
 .PHONY: test
 test: ## Lint, types, C tests, docs, Python tests with coverage; CI adds demo and test-debian13
 	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory test-engine
-	@$(MAKE) --no-print-directory docs
+	@$(MAKE) --no-print-directory $(SIDE_BY_SIDE) types lint test-engine docs
 	@$(MAKE) --no-print-directory test-python
 
 .PHONY: test-engine
 test-engine: system-engine ## C unit tests of the engine
 	$(call section,C engine tests)
-	@$(MAKE) --no-print-directory -C tests/engine --jobs=$$(nproc) all
+	@$(MAKE) --no-print-directory -C tests/engine $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$$(nproc)) all
 	@$(MAKE) --no-print-directory -C tests/engine check
 
 # A test that ends its process fails, and another process goes on with the rest.

@@ -383,7 +383,7 @@ async def test_keylog_and_debug_log(
     labels = {line.split()[0] for line in lines}
     assert {"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"} <= labels
     assert keylog.stat().st_mode & 0o077 == 0
-    assert any(record.name == "pywebtransport.quic" for record in caplog.records)
+    assert any(record.name == "pywebtransport.quic.trace" for record in caplog.records)
 
 
 @pytest.mark.parametrize("how", ["full", "gone"])

@@ -27,7 +27,7 @@ def required() -> Iterator[tuple[str, str]]:
             if isinstance(node, ast.Assign)
         }
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "require":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
                 module, extra = node.args[0], node.keywords[0].value
                 extra = constants.get(ast.unparse(extra), extra)
                 yield ast.literal_eval(module), ast.literal_eval(extra)
