@@ -213,8 +213,8 @@ TRY_GIVEN := apt-get -qq update; \
   python3 scripts/try_wheel.py --hide dist/*.whl
 
 .PHONY: test-versions
-test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 that is there
-	@for version in 3.11 3.12 3.13; do \
+test-versions: ## Python tests on each of python3.11 to python3.14 that is there
+	@for version in 3.11 3.12 3.13 3.14; do \
 	  if python$$version -c '' 2>/dev/null; then \
 	    $(MAKE) --no-print-directory PYTHON=python$$version VENV=.venv-$$version test-python; \
 	  else echo "python$$version is not on PATH: left out"; fi; \
