@@ -116,6 +116,11 @@ demo-browser: build $(VENV)/.stamp-demo ## The same in your browser, from a page
 	$(call section,demo in a browser)
 	@$(PY) -m examples.demo.browser $(DEMO_BROWSER_ARGS)
 
+.PHONY: screenshots
+screenshots: build $(VENV)/.stamp-test system-test ## Pictures of the example pages for the documentation, in headless Chromium
+	$(call section,screenshots)
+	@$(PY) -m tests.browser.screenshots
+
 # --- check -----------------------------------------------------------------------
 
 .PHONY: test

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..exceptions import DatagramArgumentError, invalid_config
-from ..utils._checks import check_data, check_whole
+from ..utils._checks import check_data, check_whole, is_buffer
 
 __all__ = [
     "MAX_PRIORITY",
@@ -36,9 +36,10 @@ def check_payloads(datagrams: Any) -> list[bytes]:
 
     Raises:
         ConfigurationError: ``datagrams`` is a single datagram or not a collection, or an item
-            is neither a buffer nor a string.
+            is neither a buffer nor a string. Any buffer is one datagram, even if it can be
+            iterated over, as an array can.
     """
-    one = isinstance(datagrams, str | bytes | bytearray | memoryview)
+    one = isinstance(datagrams, str) or is_buffer(datagrams)
     if one or not isinstance(datagrams, Collection):
         kind = type(datagrams).__name__
         raise _wrong(

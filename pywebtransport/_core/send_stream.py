@@ -133,8 +133,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """Send bytes, in order and reliably.
 
         Args:
-            data: ``bytes``, ``bytearray``, ``memoryview``, or ``str`` (sent as UTF-8).
-                Large ``bytes`` are not copied.
+            data: ``bytes``, any other C-contiguous buffer (``bytearray``, ``memoryview``, arrays),
+                or ``str`` (sent as UTF-8). Large ``bytes``, and views of them, are not copied;
+                other buffers are, so you may change them afterwards.
             end_stream: Finish the stream after these bytes (FIN).
             wait_flush: If False, the call never waits; watch ``write_buffer_size`` then.
 
@@ -386,7 +387,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         try:
             if self._rest is not None:
                 self._queue_rest()
-            if isinstance(sendable, bytes):
+            # The stream keeps views of bytes as it keeps bytes: they cannot change.
+            if isinstance(sendable, bytes) or type(sendable.obj) is bytes:
                 queued = self._quic.write(sendable, end_stream)
                 self.bytes_sent += len(sendable)
             else:

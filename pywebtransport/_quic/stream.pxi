@@ -227,13 +227,26 @@ cdef class QuicStream:
     def write(self, data, bint fin=False):
         cdef Py_buffer view
         cdef Py_ssize_t queued
+        cdef object owner = None
         cdef int rc
         if PyBytes_CheckExact(data):
             return self._write_bytes(<bytes>data, fin)
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             self._check_writable()
-            rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len, NULL, fin)
+            if view.len >= PIN_THRESHOLD and type(data) is memoryview:
+                owner = data.obj
+                if not PyBytes_CheckExact(owner):
+                    owner = None  # it may change
+            if owner is None:
+                rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len, NULL,
+                                     fin)
+            else:  # as in _write_bytes()
+                Py_INCREF(owner)
+                rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len,
+                                     <void *>owner, fin)
+                if rc < 0:
+                    Py_DECREF(owner)
             if rc < 0:
                 raise _stream_error(rc, "writing", self._id)
             # Before the release, which may run Python code that uses this stream.

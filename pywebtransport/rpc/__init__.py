@@ -5,24 +5,36 @@ from ._exceptions import (
     InvalidParamsError,
     MethodNotFoundError,
     RpcCancelledError,
+    RpcConnectionLostError,
     RpcError,
     RpcErrorCode,
     RpcTimeoutError,
+    RpcUnsupportedError,
 )
 from ._manager import RpcManager
 from ._messages import StreamCode
+from ._reconnecting import Around, ReconnectingResults, ReconnectingRpc, RpcState, RpcStats
+from ._streaming import ResultStream
 
 __all__ = [
+    "Around",
     "Interceptor",
     "InvalidParamsError",
     "MethodNotFoundError",
     "Proceed",
+    "ReconnectingResults",
+    "ReconnectingRpc",
+    "ResultStream",
     "RpcCall",
     "RpcCancelledError",
+    "RpcConnectionLostError",
     "RpcDirection",
     "RpcError",
     "RpcErrorCode",
     "RpcManager",
+    "RpcState",
+    "RpcStats",
     "RpcTimeoutError",
+    "RpcUnsupportedError",
     "StreamCode",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from ..exceptions import (
     SerializationError,
     StreamError,
     StreamStoppedError,
+    TimeoutError,
     WebTransportError,
 )
 from ..session import WebTransportSession
@@ -29,7 +31,17 @@ from ..utils._text import printable
 from ..utils._waiters import Waiters
 from ._call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from ._exceptions import MethodNotFoundError, RpcError, RpcErrorCode
-from ._messages import Failure, Notification, Result, StreamCode, check_request, give_up
+from ._messages import (
+    End,
+    Failure,
+    Item,
+    Notification,
+    Result,
+    StreamCode,
+    StreamRequest,
+    check_request,
+    give_up,
+)
 from ._method import Method
 
 __all__ = ["IncomingCalls", "Structure"]
@@ -46,6 +58,8 @@ _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _FEW = 16
 # Requests above this size in memory take longer to process than the call itself.
 _LARGE = 65_536
+# After so many items, check whether the turn of the event loop is over.
+_STEP = 16
 
 logger = logging.getLogger("pywebtransport.rpc")
 
@@ -154,7 +168,8 @@ class IncomingCalls:
                         await self.session.turns.pause()
                     await self._reply(structured, method, answer)
             await stream.close()
-            # By now the FIN of the request was read, or the peer broke the protocol.
+            if not stream.at_eof():
+                await self._finished(stream)
             stream.stop_sending(StreamCode.DONE)
         except asyncio.CancelledError:
             give_up(stream, StreamCode.CANCELLED)
@@ -164,9 +179,18 @@ class IncomingCalls:
             logger.debug("call on stream %d ended early: %s", stream.stream_id, printable(error))
             give_up(stream, StreamCode.CANCELLED)
 
+    async def _finished(self, stream: WebTransportStream) -> None:
+        """Wait for the FIN of a request: browsers send it in a packet of its own.
+
+        STOP_SENDING must not overtake it, because Firefox then drops the answer, too.
+        """
+        with contextlib.suppress(WebTransportError, builtins.TimeoutError):
+            async with asyncio.timeout(self._request_timeout):
+                await stream.read(1)
+
     async def _answer(
         self, stream: WebTransportStream, structured: StructuredStream[Any], holding: Holding
-    ) -> tuple[str, Result | Failure | None]:
+    ) -> tuple[str, Result | End | Failure | None]:
         """Read the request and run it; return the method, and the answer or None."""
         try:
             received = await structured.receive_held(holding, self._request_timeout)
@@ -193,11 +217,12 @@ class IncomingCalls:
             metadata=request.metadata or {},
             timeout=request.timeout,
             is_notification=isinstance(request, Notification),
+            is_stream=isinstance(request, StreamRequest),
         )
         # From here on only the call refers to the request, until its method returns.
         del received, request
         if call.is_notification:
-            outcome = await self._run(call)
+            outcome = await self._run(call, partial(self._invoke_one, call))
             if isinstance(outcome, Failure):
                 logger.debug(
                     "notification '%s' failed: %s",
@@ -212,18 +237,21 @@ class IncomingCalls:
         caller_gone = partial(self._caller_gone, task)
         stream.add_stop_callback(caller_gone)
         try:
-            return call.method, await self._run(call)
+            if not call.is_stream:
+                return call.method, await self._run(call, partial(self._invoke_one, call))
+            outcome = await self._run(call, partial(self._send_items, call, structured))
+            return call.method, outcome if isinstance(outcome, Failure) else End()
         finally:
             stream.remove_stop_callback(caller_gone)
 
-    async def _run(self, call: RpcCall) -> Result | Failure:
+    async def _run(
+        self, call: RpcCall, innermost: Callable[[], Awaitable[Any]]
+    ) -> Result | Failure:
         """Run the handler inside the interceptors; every outcome becomes an answer."""
         scope = asyncio.timeout(call.timeout)
         try:
             async with scope:
-                return Result(
-                    await run_intercepted(self._interceptors, call, partial(self._invoke, call))
-                )
+                return Result(await run_intercepted(self._interceptors, call, innermost))
         except _NOT_OURS:
             raise
         except BaseException as error:
@@ -254,26 +282,101 @@ class IncomingCalls:
             raise MethodNotFoundError(f"there is no method '{printable(call.method)}'")
         return await method(call.params, call.named_params, self.session.turns)
 
+    async def _invoke_one(self, call: RpcCall) -> Any:
+        result = await self._invoke(call)
+        if hasattr(type(result), "__anext__"):
+            await _close(result)
+            raise RpcError(
+                f"'{printable(call.method)}' yields its results: call it with stream()",
+                error_code=RpcErrorCode.INVALID_REQUEST,
+            )
+        return result
+
+    async def _send_items(self, call: RpcCall, structured: StructuredStream[Any]) -> None:
+        """Send what the method yields, as quickly as the caller takes it."""
+        items = await self._invoke(call)
+        if not hasattr(type(items), "__aiter__"):
+            raise RpcError(
+                f"'{printable(call.method)}' does not yield its results: call it with call()",
+                error_code=RpcErrorCode.INVALID_REQUEST,
+            )
+        iterator = aiter(items)
+        count = 0
+        try:
+            async for item in iterator:
+                try:
+                    encoded = structured.encode(Item(item))
+                except SerializationError as error:
+                    failure = _unsendable(error, call.method)
+                    raise RpcError(
+                        failure.message, error_code=failure.code, data=failure.data
+                    ) from error
+                await self._send_item(structured, encoded)
+                count += 1
+                if count % _STEP == 0:
+                    await self.session.turns.pause()
+        finally:
+            await _close(iterator)
+
+    async def _send_item(
+        self, structured: StructuredStream[Any], encoded: tuple[bytes, bytes]
+    ) -> None:
+        """Send an item, and wait for room as long as the caller needs to take the ones before."""
+        try:
+            try:
+                await structured.send_encoded(*encoded)
+            except TimeoutError:
+                # The item is queued. How long an item may take is for the caller to say.
+                await self._wait_for_room(structured)
+        except WebTransportError as error:
+            # The caller is gone: the method ends as it does when the news comes first.
+            logger.debug("stream %d ended early: %s", structured.stream_id, printable(error))
+            task = asyncio.current_task()
+            assert task is not None  # this is a coroutine
+            task.cancel()
+            await asyncio.sleep(0)
+
+    async def _wait_for_room(self, structured: StructuredStream[Any]) -> None:
+        stream = structured.stream
+        assert isinstance(stream, WebTransportStream)
+        while True:
+            try:
+                return await stream.flush()
+            except TimeoutError:
+                continue
+
     async def _reply(
-        self, structured: StructuredStream[Any], method: str, answer: Result | Failure
+        self, structured: StructuredStream[Any], method: str, answer: Result | End | Failure
     ) -> None:
         try:
             await structured.send_obj(obj=answer)
         except SerializationError as error:
             # A result, or data of an error, that cannot be sent is an error of the handler.
-            shared_log(logger).tell(
-                "answer",
-                logging.ERROR,
-                "an answer cannot be sent: %s (method '%s')",
-                printable(error.message, 500),
-                printable(method),
-            )
-            failure = _INTERNAL_ERROR
-            limits = _limits(error)
-            if limits is not None:  # the caller could ask for less
-                text = f"the answer cannot be sent: {error.message}"
-                failure = Failure(RpcErrorCode.INTERNAL_ERROR, text, limits)
-            await structured.send_obj(obj=failure)
+            await structured.send_obj(obj=_unsendable(error, method))
+
+
+def _unsendable(error: SerializationError, method: str) -> Failure:
+    """Report an answer that cannot be sent, and return what the caller gets instead."""
+    shared_log(logger).tell(
+        "answer",
+        logging.ERROR,
+        "an answer cannot be sent: %s (method '%s')",
+        printable(error.message, 500),
+        printable(method),
+    )
+    limits = _limits(error)
+    if limits is None:
+        return _INTERNAL_ERROR
+    # The caller could ask for less.
+    text = f"the answer cannot be sent: {error.message}"
+    return Failure(RpcErrorCode.INTERNAL_ERROR, text, limits)
+
+
+async def _close(iterator: Any) -> None:
+    """Close an asynchronous generator; other iterators may lack the method."""
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _limits(error: WebTransportError) -> dict[str, int] | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .driver import START_TIMEOUT, Browser, Commands, Page, PageError, find
 
-__all__ = ["Chromium", "find_chromium"]
+__all__ = ["Chromium", "Tab", "find_chromium"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _FLAGS = (
@@ -102,7 +102,7 @@ class Chromium(Browser):
         """Send a command, to one tab if ``session`` names it."""
         return self._commands.call(method, params or {}, session)
 
-    def open_page(self, url: str) -> Page:
+    def open_page(self, url: str) -> Tab:
         """Load ``url`` in a new tab of its own browser context."""
         context = self.call("Target.createBrowserContext").result(START_TIMEOUT)["browserContextId"]
         target = self.call(
@@ -119,7 +119,7 @@ class Chromium(Browser):
         self.call("Runtime.evaluate", {"expression": loaded, "awaitPromise": True}, session).result(
             START_TIMEOUT
         )
-        return _Tab(self, context, session)
+        return Tab(self, context, session)
 
     def close(self) -> None:
         """End the browser and remove its profile. Idempotent."""
@@ -153,21 +153,23 @@ class Chromium(Browser):
             yield from messages
 
 
-class _Tab(Page):
+class Tab(Page):
+    """A tab of Chromium."""
+
     def __init__(self, browser: Chromium, context: str, session: str) -> None:
         self._browser = browser
         self._context = context
         self._session = session
         self._closed = False
 
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a DevTools command to this tab."""
+        return await asyncio.wrap_future(self._browser.call(method, params, self._session))
+
     async def run(self, function: str, *args: Any) -> Any:
         call = f"({function})({', '.join(json.dumps(arg) for arg in args)})"
-        answer = await asyncio.wrap_future(
-            self._browser.call(
-                "Runtime.evaluate",
-                {"expression": call, "awaitPromise": True, "returnByValue": True},
-                self._session,
-            )
+        answer = await self.call(
+            "Runtime.evaluate", expression=call, awaitPromise=True, returnByValue=True
         )
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]

@@ -21,9 +21,16 @@ from .driver import Browser, Page
 from .kinds import KINDS, Kind
 
 PAGE = Path(__file__).parent / "page"
+JAVASCRIPT = Path(__file__).resolve().parents[2] / "examples" / "js"
 
 
 class _Files(http.server.SimpleHTTPRequestHandler):
+    def translate_path(self, path: str) -> str:
+        """A file of the page, or below ``/js/`` one of the JavaScript helper."""
+        if path.startswith("/js/"):
+            return str(JAVASCRIPT / path.removeprefix("/js/"))
+        return super().translate_path(path)
+
     def log_message(self, format: str, *args: object) -> None:
         """The tests speak, not the site."""
 

@@ -168,6 +168,26 @@ async def test_what_follows_a_request_is_not_read(pair: PairOfSessions) -> None:
         await alive(client)
 
 
+async def test_the_end_of_a_request_may_come_after_its_answer(pair: PairOfSessions) -> None:
+    """Firefox drops an answer when STOP_SENDING overtakes the FIN, which it sends by itself."""
+    async with pair() as (client, server), RpcManager(server, request_timeout=5) as rpc:
+        rpc.register(lambda value: value, name="echo")
+        request = frame(REQUEST, {"method": "echo", "params": [1]})
+        polite = await client.create_bidirectional_stream()
+        await polite.write(request)
+        assert parse(await polite.read_all()) == (RESULT, {"value": 1})
+        await asyncio.sleep(2)  # virtual time
+        assert not polite.is_stopped
+        await polite.close()
+        await gone(server)
+        # It does not wait longer than for a request.
+        endless = await client.create_bidirectional_stream()
+        await endless.write(request)
+        assert parse(await endless.read_all()) == (RESULT, {"value": 1})
+        assert await endless.wait_stopped() == StreamCode.DONE
+        assert rpc.active_calls["incoming"] == 0
+
+
 async def test_a_caller_that_does_not_read_its_answer_holds_up_only_itself(
     pair: PairOfSessions,
 ) -> None:

@@ -43,6 +43,32 @@ def test_small_bytes_are_copied(lab: Lab) -> None:
         assert sys.getrefcount(data) == before
 
 
+def test_large_views_of_bytes_are_pinned_as_a_part(lab: Lab) -> None:
+    data = bytes(bytearray(range(256)) * 400)
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        view = memoryview(data)[1000:91_000]
+        before = sys.getrefcount(data)
+        near.write(view)
+        near.write(view[:100])  # copied: it is small
+        near.write(memoryview(bytearray(data))[:5000], True)  # copied: it can change
+        del view
+        assert sys.getrefcount(data) == before
+        link.run(lambda: link.far.streams)
+        received = read_all(link, link.far.streams[0])
+        assert received == data[1000:91_000] + data[1000:1100] + data[:5000]
+        link.run(lambda: near.unacked == 0)
+        assert sys.getrefcount(data) == before - 1
+        other = link.conn.open_stream(True)
+        assert other is not None
+        other.write(memoryview(data))
+        assert sys.getrefcount(data) == before
+        other.reset(5)
+        link.run(lambda: other.is_closed)
+        assert sys.getrefcount(data) == before - 1
+
+
 def test_pinned_bytes_are_released_by_a_reset(lab: Lab) -> None:
     data = bytes(bytearray(5000 * KIB))
     with lab.link() as link:

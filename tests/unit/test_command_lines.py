@@ -15,18 +15,38 @@ HASH = "00" * 32
 
 # Each program, and command lines that it must refuse.
 WRONG: dict[str, list[list[str]]] = {
+    "examples/acceleration.py": [["x"], ["--requests", "x"]],
+    "examples/augmentation.py": [["x"], ["--images", "x"]],
+    "examples/authentication.py": [["x"]],
     "examples/broadcast.py": [[], ["server", "x"], ["server", "99999"], ["client", URL, "zz"]],
     "examples/browser/browser_echo.py": [["x"]],
+    "examples/browser/chat_page.py": [["x"], ["--port", "x"], ["--page-port", "99999"]],
+    "examples/browser/dashboard.py": [["x"], ["--interval", "0"], ["--port", "99999"]],
+    "examples/browser/game.py": [["x"], ["--page-port", "-1"]],
+    "examples/browser/transfer.py": [
+        [],
+        ["serve"],
+        ["--port", "x", "serve", "files"],
+        ["send", "no-such-file", URL, HASH],
+        ["send", __file__, "nowhere", HASH],
+        ["send", __file__, URL, "zz"],
+    ],
+    "examples/browser/video.py": [["x"], ["--rate", "nan"]],
+    "examples/browser/whiteboard.py": [["x"], ["--port", "x"]],
     "examples/chat.py": [[], ["server", "--port", "x"], ["client", "nowhere", HASH]],
     "examples/echo_client.py": [[], [URL], ["nowhere", HASH], [URL, "zz"]],
     "examples/echo_server.py": [["x"], ["99999"], ["4433", "x"]],
+    "examples/edge.py": [["x"]],
     "examples/forwarder.py": [[], [URL, HASH, "x"], [URL, "zz", "0"], ["nowhere", HASH, "0"]],
+    "examples/inference.py": [["nowhere.wav"], ["--speed", "x"]],
     "examples/metrics.py": [["x"], ["0", "x"], ["99999"]],
     "examples/proxy_client.py": [[], ["nowhere", URL]],
     "examples/reconnecting_client.py": [[], [URL, HASH, "x"], ["nowhere", HASH]],
     "examples/rpc.py": [["x"]],
     "examples/shared_room.py": [[], ["4433"], ["nowhere", HASH], ["0", "nowhere"]],
     "examples/structured_chat.py": [["x"], ["nowhere", HASH, "ann"]],
+    "examples/telemetry.py": [["x"], ["--devices", "x"]],
+    "examples/training.py": [["x"], ["--steps", "x"]],
     "examples/workers.py": [["x"], ["0", "-1"], ["99999", "2"]],
     "-m pywebtransport": [[], ["x"], ["serve"], ["probe", "nowhere"], ["cert", "check"]],
     "-m examples.demo": [["x"], ["--size", "x"], ["--size", "0"]],
@@ -34,6 +54,7 @@ WRONG: dict[str, list[list[str]]] = {
     "-m examples.demo.client": [[], ["nowhere", HASH], [URL, "zz"], [URL, HASH, "--size", "x"]],
     "-m examples.demo.server": [["x"], ["--port", "99999"], ["--allow-origin", "x"]],
     "-m tests.attack": [["x"], ["--seconds", "x"]],
+    "-m tests.browser.screenshots": [["x"], ["--output"]],
     "-m tests.benchmark": [["x"], ["--scenario", "x"]],
     "-m tests.benchmark.busy_poll": [["x"], ["--json"]],
     "-m tests.benchmark.collector": [["x"], ["--sessions", "x"]],
@@ -63,7 +84,7 @@ WRONG: dict[str, list[list[str]]] = {
 }
 
 # Folders of tests with programs in them.
-PROGRAMS = ("attack", "benchmark", "fuzz", "soak")
+PROGRAMS = ("attack", "benchmark", "browser", "fuzz", "soak")
 
 
 def run(program: str, arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
@@ -93,7 +114,7 @@ def test_every_program_is_here() -> None:
         str(path.relative_to(ROOT))
         for pattern in ("examples/*.py", "examples/browser/*.py", "scripts/*", "vendor/*.py")
         for path in ROOT.glob(pattern)
-        if path.is_file()
+        if path.is_file() and not path.name.startswith("_")
     }
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
