@@ -144,9 +144,17 @@ BufferSize: TypeAlias = int
 CertificateData: TypeAlias = str | bytes
 ConnectionId: TypeAlias = str
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from typing_extensions import Buffer as _AnyBuffer  # type checkers bring it along
 
-    Data: TypeAlias = _AnyBuffer | str
+    class _Array(Protocol):
+        """An array of numpy, whose annotations call it a buffer from Python 3.12 on only."""
+
+        @property
+        def __array_interface__(self) -> dict[str, Any]: ...
+
+    Data: TypeAlias = _AnyBuffer | _Array | str
 else:
     Data: TypeAlias = bytes | bytearray | memoryview | str
 """What may be sent: any C-contiguous buffer; ``str`` is encoded as UTF-8."""

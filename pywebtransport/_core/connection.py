@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from .._header_map import HeaderMap
 from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket
 from .._quic import ConnectionPort, QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
@@ -449,10 +450,11 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             if self._driver is not None:
                 # After the time is up: the remaining peers do not answer.
                 with contextlib.suppress(builtins.TimeoutError):
-                    async with while_present(self, deadline):
-                        sessions = list(self._sessions.values())
-                        await close_sessions(sessions, before(deadline), code, reason)
-                        await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
+                    if self._sessions:
+                        async with while_present(self, deadline):
+                            sessions = list(self._sessions.values())
+                            await close_sessions(sessions, before(deadline), code, reason)
+                    await sessions_flushed(self, self._driver.h3, deadline)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
         finally:
@@ -663,7 +665,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self,
         *,
         path: str,
-        headers: HeadersToSend,
+        headers: HeaderMap,
         events: PendingSession,
         application_protocols: Sequence[str],
         require: bool,
@@ -673,13 +675,12 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             raise self._error or ConnectionError(
                 f"cannot open a session: the connection is {self._state}"
             )
-        fields = check_fields(headers)
-        origin = fields.pop("origin", None)
+        origin = headers.pop("origin", None)
         self.record_activity()
         return driver.h3.open_session(
             authority=self._authority,
             path=path,
-            headers=fields,
+            headers=headers,
             origin=origin,
             application_protocols=application_protocols,
             require_application_protocol=require,
@@ -700,7 +701,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         pending = PendingSession(asyncio.get_running_loop().create_future())
         pending.h3 = self._open_h3_session(
             path=path,
-            headers=request_fields(config),
+            headers=check_fields(request_fields(config)),
             events=pending,
             application_protocols=config.application_protocols,
             require=config.require_application_protocol,
@@ -794,6 +795,11 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
+
+    def _is_lost(self) -> bool:
+        """Whether nothing can be sent any more; the sessions may not have been told yet."""
+        driver = self._driver
+        return driver is not None and driver.quic.close_info is not None
 
     def _get_loss(self) -> WebTransportError | None:
         """Return why the connection ended, before its sessions were told; None: it has not."""

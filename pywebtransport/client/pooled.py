@@ -178,8 +178,8 @@ class PooledClient(AsyncCloseable):
 
         Raises:
             SessionError: It was returned already, or is not from this pool.
-            ConfigurationError: The pool belongs to another event loop.
-            ConfigurationError: The argument is not a session.
+            ConfigurationError: The argument is not a session, or the pool belongs to another event
+                loop.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """

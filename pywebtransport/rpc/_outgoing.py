@@ -7,6 +7,7 @@ import builtins
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -127,7 +128,12 @@ class OutgoingCalls:
         await self._within(call, lambda deadline: self._tell(call, deadline, progress), progress)
 
     def stream(
-        self, call: RpcCall, item_type: Any, item_timeout: float | None, progress: Progress
+        self,
+        call: RpcCall,
+        item_type: Any,
+        item_timeout: float | None,
+        progress: Progress,
+        context: Context | None = None,
     ) -> ResultStream[Any]:
         """Prepare a call whose method yields its results."""
         call.is_stream = True
@@ -138,6 +144,7 @@ class OutgoingCalls:
             item_type=item_type,
             item_timeout=item_timeout,
             progress=progress,
+            context=context,
         )
 
     async def _run_flow(
@@ -172,8 +179,10 @@ class OutgoingCalls:
                     raise self._gave_up(error, call) from None
                 flow.begin(structured)
                 await flow.over
-                if flow.error is not None and not flow.answered:
-                    raise flow.error
+                if not flow.answered:
+                    if flow.error is not None:
+                        raise flow.error
+                    give_up(stream, StreamCode.CANCELLED)
             except BaseException as error:
                 bad = isinstance(error, SerializationError)
                 give_up(stream, StreamCode.BAD_MESSAGE if bad else StreamCode.CANCELLED)

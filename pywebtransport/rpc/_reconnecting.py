@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, overload
 
@@ -36,7 +38,7 @@ from ._manager import (
 )
 from ._messages import check_method
 from ._method import Method
-from ._streaming import ResultStream
+from ._streaming import Flow, ResultStream
 
 __all__ = ["Around", "ReconnectingResults", "ReconnectingRpc", "RpcState", "RpcStats"]
 
@@ -433,7 +435,9 @@ class ReconnectingRpc(AsyncCloseable):
 
         def begin(manager: RpcManager, attempt: _Attempt) -> ResultStream[Any]:
             call = request.prepare(manager, attempt)
-            return manager.outgoing.stream(call, item_type, item_timeout, attempt.progress)
+            return manager.outgoing.stream(
+                call, item_type, item_timeout, attempt.progress, attempt.context
+            )
 
         return ReconnectingResults(self, request, begin, item_timeout)
 
@@ -468,17 +472,9 @@ class ReconnectingRpc(AsyncCloseable):
         self, request: _Request, once: Callable[[RpcManager, _Attempt], Awaitable[Any]]
     ) -> Any:
         self._stats.calls += 1
-        around = self._around
-        if around is None:
-            return await self._attempts(request, once)
-        result: Any = around(request.method, lambda: self._attempts(request, once))
-        if not inspect.isawaitable(result):
-            raise invalid_config(
-                key="around",
-                value=around,
-                reason=f"expected 'async def', but it returned a {type(result).__name__}",
-            )
-        return await result
+        return await _surrounded(
+            self._around, request.method, lambda: self._attempts(request, once)
+        )
 
     async def _attempts(
         self, request: _Request, once: Callable[[RpcManager, _Attempt], Awaitable[Any]]
@@ -619,6 +615,9 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         self._attempts = 0
         self._manager: RpcManager | None = None
         self._results: ResultStream[T] | None = None
+        # Of what runs around the attempts, and the context in which it continues.
+        self._flow: Flow | None = None
+        self._contexts: list[Context] = []
         self._progress = Progress()
         self._is_over = False
 
@@ -655,6 +654,8 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         if self._is_over:
             raise StopAsyncIteration
         try:
+            if self._flow is None:
+                await self._surround()
             while True:
                 if self._results is None:
                     self._results = await self._start()
@@ -663,8 +664,18 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
                 except WebTransportError as error:
                     self._lost(error, self._results)
                     self._results = None
-        except BaseException:
+        except StopAsyncIteration:
             self._is_over = True
+            await self._end(None)
+            raise
+        except asyncio.CancelledError:
+            self._is_over = True
+            if self._flow is not None:
+                self._flow.cancel()
+            raise
+        except Exception as error:
+            self._is_over = True
+            await self._end(error)
             raise
 
     async def aclose(self) -> None:
@@ -673,8 +684,13 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         Cancellation: the call ends anyway.
         """
         self._is_over = True
-        if self._results is not None:
-            await self._results.aclose()
+        try:
+            if self._results is not None:
+                await self._results.aclose()
+        finally:
+            if self._flow is not None:
+                self._flow.leave()
+                await self._flow.wait()
 
     async def __aenter__(self) -> Self:
         return self
@@ -687,7 +703,30 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
     ) -> None:
         await self.aclose()
 
+    def __del__(self) -> None:
+        flow = getattr(self, "_flow", None)  # the constructor may have failed
+        if flow is not None:
+            flow.dropped()
+
     # ------------------------------------------------------------------ internal
+
+    async def _surround(self) -> None:
+        """Start what runs around all attempts."""
+        flow = self._flow = Flow(asyncio.get_running_loop())
+        around = self._rpc._around
+        if around is None:
+            return
+        work = _surrounded(around, self.method, partial(_hold, self._contexts, flow))
+        flow.run(work, None)
+        await asyncio.wait([flow.opened])
+        if not flow.has_begun:
+            await flow.outcome(None, self.method)
+            raise StopAsyncIteration
+
+    async def _end(self, error: Exception | None) -> None:
+        """End what runs around the attempts; it may raise another error."""
+        if self._flow is not None and self._flow.task is not None:
+            await self._flow.outcome(error, self.method)
 
     async def _start(self) -> ResultStream[T]:
         loop = asyncio.get_running_loop()
@@ -706,7 +745,9 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         if self._deadline is not None:
             left = max(0.001, self._deadline - loop.time())
         self._progress = Progress()
-        return self._begin(self._manager, _Attempt(self._attempts, left, self._progress))
+        context = self._contexts[0].copy() if self._contexts else None
+        attempt = _Attempt(self._attempts, left, self._progress, context)
+        return self._begin(self._manager, attempt)
 
     def _lost(self, error: WebTransportError, results: ResultStream[T]) -> None:
         """Return if the call is to be repeated; otherwise raise what it ends with."""
@@ -745,11 +786,35 @@ class _Request:
 
 @dataclass(slots=True)
 class _Attempt:
-    """One attempt: its number from 1, the seconds that are left, and how far it came."""
+    """One attempt: its number from 1, the seconds that are left, how far it came, and where."""
 
     number: int
     timeout: float | None
     progress: Progress
+    context: Context | None = None
+
+
+async def _surrounded(around: Around | None, method: str, proceed: Proceed) -> Any:
+    """Run ``around`` around the attempts of a call."""
+    if around is None:
+        return await proceed()
+    result: Any = around(method, proceed)
+    if not inspect.isawaitable(result):
+        raise invalid_config(
+            key="around",
+            value=around,
+            reason=f"expected 'async def', but it returned a {type(result).__name__}",
+        )
+    return await result
+
+
+async def _hold(contexts: list[Context], flow: Flow) -> None:
+    """What ``around`` surrounds for a stream: the time until the iterator is done."""
+    contexts.append(copy_context())
+    flow.begin(None)
+    await flow.over
+    if flow.error is not None:
+        raise flow.error
 
 
 def _is_loss(error: WebTransportError, session: WebTransportSession) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import Context
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -35,13 +36,26 @@ class Flow:
         structured: The stream; None until the request was sent.
         error: What the call ends with; None: its end, or nothing yet.
         answered: The peer has finished its side.
+        has_begun: The request was sent.
         first: Called when the first message has arrived.
         task: Runs the interceptors.
     """
 
-    __slots__ = ("answered", "error", "first", "opened", "over", "structured", "task")
+    __slots__ = (
+        "_loop",
+        "answered",
+        "error",
+        "first",
+        "has_begun",
+        "opened",
+        "over",
+        "structured",
+        "task",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.has_begun = False
         self.opened: asyncio.Future[None] = loop.create_future()
         self.over: asyncio.Future[None] = loop.create_future()
         self.structured: StructuredStream[Any] | None = None
@@ -50,9 +64,15 @@ class Flow:
         self.first: Callable[[], object] | None = None
         self.task: asyncio.Task[Any] | None = None
 
-    def begin(self, structured: StructuredStream[Any]) -> None:
+    def run(self, work: Coroutine[Any, Any, Any], context: Context | None) -> None:
+        """Start the task, in a copy of the caller's context or in the given one."""
+        self.task = self._loop.create_task(work, name="rpc stream", context=context)
+        self.task.add_done_callback(self._task_ended)
+
+    def begin(self, structured: StructuredStream[Any] | None) -> None:
         """The request was sent."""
         self.structured = structured
+        self.has_begun = True
         if not self.opened.done():
             self.opened.set_result(None)
 
@@ -62,7 +82,60 @@ class Flow:
             self.error = error
             self.over.set_result(None)
 
-    def task_ended(self, task: asyncio.Task[Any]) -> None:
+    def leave(self) -> None:
+        """The iterator needs nothing more, before the end."""
+        if self.has_begun:
+            self.end(None)
+        else:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the task: it may wait for something else, or shall know of a cancellation."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def dropped(self) -> None:
+        """Nothing refers to the iterator any more."""
+        if self.task is None or self.task.done() or self._loop.is_closed():
+            return
+        if running_loop() is self._loop:
+            self.leave()
+        else:  # the garbage collector runs in any thread
+            self._loop.call_soon_threadsafe(self.leave)
+
+    async def wait(self) -> None:
+        """Wait for the end of the task, however it ends.
+
+        Cancellation: safe.
+        """
+        if self.task is not None and not self.task.done():
+            await asyncio.wait([self.task])
+
+    async def outcome(self, error: Exception | None, method: str) -> None:
+        """End the task; raise the error that it ends with, if any.
+
+        Args:
+            error: What the iterator ends with; None: nothing.
+            method: For the message.
+
+        Cancellation: the task is cancelled.
+        """
+        self.end(error)
+        if not self.has_begun:
+            self.cancel()  # it waits for something else, or has ended
+        try:
+            if self.task is not None:
+                await self.task
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+            raise self.error or RpcError(
+                "an interceptor was cancelled from within", method=method, remote=False
+            ) from None
+        if self.error is not None and not self.has_begun:
+            raise self.error
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
         """Called when the task is done. If it failed, the iterator raises its error."""
         if not task.cancelled():
             task.exception()  # nobody may be left to look at it
@@ -105,6 +178,7 @@ class ResultStream(AsyncIterator[T], Generic[T]):
         item_type: Any,
         item_timeout: float | None,
         progress: Progress,
+        context: Context | None = None,
     ) -> None:
         """Advanced: use :meth:`RpcManager.stream`."""
         self._call = call
@@ -113,7 +187,7 @@ class ResultStream(AsyncIterator[T], Generic[T]):
         self._item_type = item_type
         self._item_timeout = item_timeout
         self._progress = progress
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = context
         self._flow: Flow | None = None
         self._deadline: float | None = None
         self._items = 0
@@ -161,7 +235,9 @@ class ResultStream(AsyncIterator[T], Generic[T]):
                 self._items += 1
                 return value
         except asyncio.CancelledError:
-            self._stop()
+            self._is_over = True
+            if self._flow is not None:
+                self._flow.cancel()
             raise
         except Exception as error:
             await self._end(error)
@@ -174,10 +250,10 @@ class ResultStream(AsyncIterator[T], Generic[T]):
 
         Cancellation: the call ends anyway.
         """
-        self._stop()
-        task = None if self._flow is None else self._flow.task
-        if task is not None and not task.done():
-            await asyncio.wait([task])
+        self._is_over = True
+        if self._flow is not None:
+            self._flow.leave()
+            await self._flow.wait()
 
     async def __aenter__(self) -> Self:
         return self
@@ -191,14 +267,9 @@ class ResultStream(AsyncIterator[T], Generic[T]):
         await self.aclose()
 
     def __del__(self) -> None:
-        loop = self._loop
-        task = None if self._flow is None else self._flow.task
-        if task is None or task.done() or loop is None or loop.is_closed():
-            return
-        if running_loop() is loop:
-            task.cancel()
-        else:  # the garbage collector runs in any thread
-            loop.call_soon_threadsafe(task.cancel)
+        flow = getattr(self, "_flow", None)  # the constructor may have failed
+        if flow is not None:
+            flow.dropped()
 
     # ------------------------------------------------------------------ internal
 
@@ -238,36 +309,15 @@ class ResultStream(AsyncIterator[T], Generic[T]):
             ) from None
 
     def _begin(self) -> Flow:
-        loop = self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         if self._call.timeout is not None:
             self._deadline = loop.time() + self._call.timeout
         flow = self._flow = Flow(loop)
-        work = self._work(flow, self._deadline)
-        flow.task = loop.create_task(work, name="rpc stream")
-        flow.task.add_done_callback(flow.task_ended)
+        flow.run(self._work(flow, self._deadline), self._context)
         return flow
 
     async def _end(self, error: Exception | None) -> None:
         """End the call; raise the error that it ends with, if any."""
         self._is_over = True
-        flow = self._flow
-        assert flow is not None  # it was begun
-        assert flow.task is not None
-        flow.end(error)
-        if flow.structured is None:
-            flow.task.cancel()  # it waits for something else, or has ended
-        try:
-            await flow.task
-        except asyncio.CancelledError:
-            if is_being_cancelled():
-                raise
-            raise flow.error or RpcError(
-                "an interceptor was cancelled from within", method=self._call.method, remote=False
-            ) from None
-        if flow.error is not None and flow.structured is None:
-            raise flow.error
-
-    def _stop(self) -> None:
-        self._is_over = True
-        if self._flow is not None and self._flow.task is not None:
-            self._flow.task.cancel()
+        assert self._flow is not None  # it was begun
+        await self._flow.outcome(error, self._call.method)

@@ -26,6 +26,7 @@ from ..utils._logs import apply_log_level
 from ..utils._system import explain_os_error, require_descriptors
 from ._collector import frozen
 from ._exiting import STUCK_STATUS, time_to_end
+from ._hub import Hub, HubLink
 from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
 from ._shared_secret import load_shared_secret
@@ -38,8 +39,8 @@ OnListening: TypeAlias = Callable[[list[Address]], object]
 
 # Seconds that a worker gets beyond the timeouts to end by itself, before it is killed.
 _GRACE = 5.0
-# Descriptors needed to start a worker: two sockets and two pipes.
-_PROCESS_DESCRIPTORS = 6
+# Descriptors needed to start a worker: two pairs of sockets and two pipes.
+_PROCESS_DESCRIPTORS = 8
 
 _fork = multiprocessing.get_context("fork")
 
@@ -173,7 +174,8 @@ class RestartPolicy:
 class _Member:
     """One worker process, from its start to its end."""
 
-    def __init__(self, slot: _Slot, number: int, control: socket.socket) -> None:
+    def __init__(self, slot: _Slot, number: int, control: socket.socket, hub: HubLink) -> None:
+        self.hub = hub
         self.slot = slot
         self.number = number  # of its slot
         self.control: socket.socket | None = control
@@ -242,6 +244,7 @@ class _Supervisor:
         self._logger = logging.getLogger("pywebtransport.server")
         self._slots = [_Slot(index) for index in range(config.workers)]
         self._members: list[_Member] = []
+        self._hub = Hub()
         self._certificates: tuple[str | None, str | None] = (None, None)
         self._all_listen = False
         self._deaths = 0
@@ -282,6 +285,7 @@ class _Supervisor:
         finally:
             for sock in (self._wake, self._woken):
                 sock.close()
+            self._hub.close()
             self._port.close()
         if self._last_signal is not None:
             # End as a process without workers would.
@@ -314,7 +318,13 @@ class _Supervisor:
         for member in self._members:
             if member.control is not None:
                 poll.register(member.control, select.POLLIN)
-        poll.poll(self._patience())
+        self._hub.register(poll)
+        found = poll.poll(self._patience())
+        for_hub = [self._hub.handle(descriptor, event) for descriptor, event in found]
+        if found and all(for_hub):
+            # Messages between workers; deaths and the like make another descriptor readable.
+            self._act_on_time(time.monotonic())
+            return True
         for number in self._take_signals():
             self._on_signal(number)
         if self._last_signal is not None:
@@ -391,12 +401,18 @@ class _Supervisor:
     def _start(self, slot: _Slot, number: int) -> None:
         """Start a process in this slot; signals wait until it has its own handlers."""
         require_descriptors(_PROCESS_DESCRIPTORS)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        hub, their_hub = self._hub.connect()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except BaseException:
+            self._hub.drop(hub)
+            their_hub.close()
+            raise
         for sock in (ours, theirs):
             sock.setblocking(False)
-        member = _Member(slot, number, ours)
+        member = _Member(slot, number, ours, hub)
         process = _fork.Process(
-            target=self._in_worker, args=(member, theirs), name=f"worker-{slot.index}"
+            target=self._in_worker, args=(member, theirs, their_hub), name=f"worker-{slot.index}"
         )
         self._members.append(member)
         slot.starting = member
@@ -411,11 +427,13 @@ class _Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
             theirs.close()
+            their_hub.close()
 
-    def _in_worker(self, own: _Member, control: socket.socket) -> None:
+    def _in_worker(self, own: _Member, control: socket.socket, hub: socket.socket) -> None:
         """In the new process: close everything of the supervisor, then run."""
         for member in self._members:
             member.drop_control()
+        self._hub.close()
         for sock in (self._wake, self._woken):
             sock.close()
         self._port.keep_only(own.number)
@@ -427,6 +445,7 @@ class _Supervisor:
             # The time for main itself; when cancelled, it needs some of it, too.
             min(self._config.close_timeout, self._config.shutdown_timeout / 2),
             self._deaths,
+            hub,
         )
         worker.run(self._main, self._loop_factory, self._config)
 
@@ -437,6 +456,7 @@ class _Supervisor:
     def _forget(self, member: _Member) -> None:
         """It has no process any more."""
         member.drop_control()
+        self._hub.end(member.hub)
         self._members.remove(member)
         slot = member.slot
         if slot.serving is member:

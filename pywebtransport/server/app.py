@@ -27,7 +27,6 @@ from ._exiting import ExitGuard, run_to_end
 from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
 from ._protocols import MiddlewareProtocol
-from ._supervisor import OnListening, check_caller, run_workers
 from ._worker import current_worker
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler, check_path
@@ -35,6 +34,7 @@ from .server import WebTransportServer, check_drain
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
+    from ._supervisor import OnListening
 
 __all__ = ["ServerApp"]
 
@@ -359,6 +359,8 @@ class ServerApp(AsyncContext):
             ConfigurationError also if an event loop runs in this thread, or outside of the main
             thread, which receives the signals; use ``serve`` then.
         """
+        from ._supervisor import check_caller, run_workers
+
         check_caller("run")
         check_where(host, port, sockets)
         if loop_factory is not None and not callable(loop_factory):

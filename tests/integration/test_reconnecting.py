@@ -844,41 +844,6 @@ async def test_wrong_arguments_of_the_client(
                     await client.get_session(wait_timeout=seconds)  # type: ignore[arg-type]
 
 
-async def test_sessions_are_opened_by_a_function_of_the_application(
-    serving: Serving, client_config: ClientFactory
-) -> None:
-    calls: list[str] = []
-
-    async def connect(client: WebTransportClient, url: str) -> WebTransportSession:
-        calls.append(url)
-        if len(calls) == 1:
-            raise UnreachableError("not yet")
-        return await client.connect(url, headers={"x-attempt": str(len(calls))})
-
-    async def nothing(client: WebTransportClient, url: str) -> None:
-        """It should return a session."""
-
-    async with serving() as served:
-        url = served.url()
-        async with ReconnectingClient(url, config=quick(client_config), connect=connect) as client:
-            session = await session_of(client)
-            (far,) = served.server.sessions
-            assert far.headers["x-attempt"] == "2"
-            assert not session.is_closed
-        assert calls == [url, url]
-        with pytest.raises(ConfigurationError, match="connect"):
-            ReconnectingClient(url, config=client_config(), connect=5)  # type: ignore[arg-type]
-        wrong: Any
-        for wrong, text in (
-            (lambda client, url: None, "async def connect"),
-            (nothing, "it returned a NoneType, expected a WebTransportSession"),
-        ):
-            config = quick(client_config)
-            async with ReconnectingClient(url, config=config, connect=wrong) as client:
-                with pytest.raises(ClientError, match=text):
-                    await client.get_session(wait_timeout=None)
-
-
 async def test_a_hook_with_a_mistake_is_told_with_its_place(
     serving: Serving,
     client_config: ClientFactory,

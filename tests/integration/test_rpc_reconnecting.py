@@ -26,7 +26,7 @@ from pywebtransport.rpc import (
     RpcTimeoutError,
 )
 from pywebtransport.session import WebTransportSession
-from tests.support.endpoints import ClientFactory, Serving
+from tests.support.endpoints import ClientFactory, Serving, network
 from tests.support.steps import until
 
 pytestmark = pytest.mark.loops("virtual")
@@ -109,6 +109,11 @@ def connected(serving: Serving, client_config: ClientFactory) -> Connected:
     return make
 
 
+async def rest_of(results: AsyncIterator[Any]) -> None:
+    async for _ in results:
+        pass
+
+
 async def test_calls_go_on_over_the_next_session(connected: Connected) -> None:
     async with connected() as (rpc, backend):
         assert rpc.state is RpcState.CONNECTING
@@ -186,6 +191,39 @@ async def test_what_was_not_sent_is_repeated_anyway(connected: Connected) -> Non
             await first
         assert await second == 207
         assert rpc.stats.repeated == 1
+
+
+@pytest.mark.parametrize("way", ["abort", "connection", "silence", "drain"])
+async def test_every_kind_of_loss_is_one(connected: Connected, way: str) -> None:
+    """A reset, a lost connection, a path on which nothing comes back, a server that goes away."""
+    fields = {"connection_idle_timeout": 2.0, "connect_timeout": 1.0}
+    async with connected(fields, idempotent=["wait"]) as (rpc, backend):
+        failing = asyncio.create_task(rpc.call("wait", 1, idempotent=False))
+        repeated = asyncio.create_task(rpc.call("wait", 2, timeout=59))
+        results = rpc.stream("numbers", 5)
+        assert await anext(results) == 5
+        await until(lambda: backend.started == 3)
+        path = network()
+        assert path is not None
+        session = backend.session
+        if way == "abort":
+            session.abort()
+        elif way == "connection":
+            assert session.connection is not None
+            await session.connection.close()
+        elif way == "silence":
+            path.loss = 1.0
+        else:
+            await session.drain()
+            await session.close(code=0)
+        with pytest.raises(RpcConnectionLostError):
+            await failing
+        path.loss = 0.0
+        with pytest.raises(RpcConnectionLostError, match=r"after [12] items"):
+            await rest_of(results)
+        await until(lambda: len(backend.managers) >= 2)
+        backend.go_on.set()
+        assert await repeated == 2
 
 
 async def test_timeouts_cover_the_wait_for_a_session(
@@ -347,7 +385,62 @@ async def test_interceptors_see_attempts_and_around_sees_calls(connected: Connec
         await until(lambda: backend.started == 2)
         backend.go_on.set()
         assert await task == 1
-    assert seen == ["begin wait", "attempt 1", "attempt 2", "end wait"]
+        assert seen == ["begin wait", "attempt 1", "attempt 2", "end wait"]
+        seen.clear()
+        assert [item async for item in rpc.stream("numbers", 1)] == [1, 2, 3]
+        assert seen == ["begin numbers", "attempt 1", "end numbers"]
+        seen.clear()
+        with pytest.raises(MethodNotFoundError):
+            await anext(rpc.stream("nowhere"))
+        async for _ in rpc.stream("numbers", 1):
+            break
+        await until(lambda: seen.count("end numbers") == 1)
+        async with rpc.stream("numbers", 1):
+            pass
+        assert seen == [
+            "begin nowhere",
+            "attempt 1",
+            "end nowhere",
+            "begin numbers",
+            "attempt 1",
+            "end numbers",
+        ]
+
+
+async def test_around_may_refuse_a_stream(connected: Connected) -> None:
+    async def refuse(method: str, proceed: Proceed) -> Any:
+        if method == "silent":
+            return None
+        raise PermissionError("not today")
+
+    async with connected(around=refuse) as (rpc, _):
+        with pytest.raises(PermissionError, match="not today"):
+            await anext(rpc.stream("numbers"))
+        assert [item async for item in rpc.stream("silent")] == []
+        with pytest.raises(PermissionError, match="not today"):
+            await rpc.call("add", 1)
+
+
+async def test_streams_are_cancelled_while_they_wait_for_a_session(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async def around(method: str, proceed: Proceed) -> Any:
+        return await proceed()
+
+    async with serving(Backend()) as served:
+        url = served.url()
+    for wrapper in (None, around):
+        async with (
+            ReconnectingClient(url, config=quick(client_config)) as client,
+            ReconnectingRpc(client, around=wrapper) as rpc,
+        ):
+            results = rpc.stream("numbers")
+            task = asyncio.create_task(anext(results))  # type: ignore[arg-type]
+            await asyncio.sleep(0.1)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert results.is_closed
 
 
 async def test_wrong_arguments(client_config: ClientFactory, connected: Connected) -> None:

@@ -526,3 +526,88 @@ async def test_an_interceptor_of_the_caller_may_refuse(managers: Managers) -> No
             await anext(near.stream("feed"))
         assert [item async for item in near.stream("silent")] == []
         await idle(near, far)
+
+
+# ---------------------------------------------------------------------- hostile peers
+
+
+def frame(type_id: int, payload: Any) -> bytes:
+    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return struct.pack("!HI", type_id, len(data)) + data
+
+
+ITEM = frame(6, {"value": 1})
+ANSWERS: dict[str, tuple[bytes, type[Exception], str]] = {
+    "a result": (ITEM + frame(2, {"value": 5}), SerializationError, "with a Result, expected an"),
+    "a request": (ITEM + frame(1, {"method": "x"}), SerializationError, "with a Request"),
+    "no end": (ITEM, RpcCancelledError, "the peer did not answer"),
+    "half an item": (ITEM + ITEM[:8], RpcCancelledError, "the peer did not answer"),
+    "no JSON": (ITEM + frame(6, b"{"), SerializationError, "malformed JSON"),
+    "unknown": (ITEM + frame(99, {}), SerializationError, "no type ID 99"),
+    "a failure without a code": (
+        ITEM + frame(3, {"code": "x"}),
+        SerializationError,
+        "expected int",
+    ),
+    "too large": (
+        ITEM + struct.pack("!HI", 6, 2**31),
+        SerializationError,
+        "more than max_message_size",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_answers_that_make_no_sense(name: str, pair: PairOfSessions) -> None:
+    data, kind, text = ANSWERS[name]
+    async with pair() as (client, server), RpcManager(client) as near:
+        results = near.stream("feed")
+        task = asyncio.create_task(anext(results))  # type: ignore[arg-type]
+        stream = await anext(aiter(server.incoming_bidirectional_streams()))
+        await stream.write(data, end_stream=True)
+        assert await task == 1
+        with pytest.raises(kind, match=text):
+            await anext(results)
+        assert [item async for item in results] == []
+        await until(lambda: near.active_calls["outgoing"] == 0)
+        await until(lambda: not client.open_streams())
+
+
+async def test_what_follows_the_end_is_ignored(pair: PairOfSessions) -> None:
+    async with pair() as (client, server), RpcManager(client) as near:
+        results = near.stream("feed")
+        task = asyncio.create_task(collect(results, items := []))
+        stream = await anext(aiter(server.incoming_bidirectional_streams()))
+        await stream.write(ITEM + frame(7, {}) + ITEM * 3)
+        await task
+        assert items == [1]
+        await stream.wait_stopped()
+
+
+async def test_a_caller_that_takes_nothing_holds_its_own_session_only(
+    managers: Managers,
+) -> None:
+    """The method waits at its window; the end of the session ends it."""
+    async with managers(client={"max_read_buffer_size": 16_384}) as (near, far):
+        feed = Feed(size=1000)
+        far.register(feed, name="feed")
+        stream = await near.session.create_bidirectional_stream()
+        await stream.write(frame(5, {"method": "feed"}), end_stream=True)
+        await until(lambda: feed.made > 10)
+        await asyncio.sleep(40)  # longer than any write timeout
+        assert not feed.ended.is_set()
+        await near.session.close()
+        await feed.ended.wait()
+        assert isinstance(feed.error, asyncio.CancelledError | GeneratorExit)
+
+
+async def test_requests_that_make_no_sense(managers: Managers) -> None:
+    async with managers() as (near, far):
+        far.register(Feed(), name="feed")
+        for payload in ({}, {"method": 5}, {"method": "feed", "timeout": -1}, b"{"):
+            stream = await near.session.create_bidirectional_stream()
+            await stream.write(frame(5, payload), end_stream=True)
+            answer = await stream.read_all()
+            assert answer[:2] == b"\x00\x03"
+            assert json.loads(answer[6:])["code"] == RpcErrorCode.INVALID_REQUEST
+        await idle(near, far)

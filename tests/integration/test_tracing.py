@@ -307,8 +307,16 @@ async def test_attempts_of_a_call_are_one_tree(
         ]
         recorder.clear()
         assert [item async for item in rpc.stream("numbers")] == [1, 2]
-        await until(lambda: len(recorder.all) == 2)
-        assert tree(recorder.all) == ["CLIENT RPC numbers", "  SERVER RPC numbers"]
+        async for _ in rpc.stream("numbers"):
+            break  # leaving the loop is no error
+        await until(lambda: len(recorder.all) == 6)
+        assert [line.removesuffix(" failed") for line in tree(recorder.all)] == [
+            "INTERNAL RPC numbers",
+            "  CLIENT RPC numbers",
+            "    SERVER RPC numbers",
+        ] * 2
+        failed = [line for line in tree(recorder.all) if line.endswith("failed")]
+        assert [line for line in failed if "SERVER" not in line] == []
 
 
 async def test_a_pooled_client_passes_the_context_of_its_borrower(

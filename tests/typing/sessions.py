@@ -5,6 +5,8 @@ import ctypes
 import mmap
 from typing import assert_type
 
+import numpy
+
 import pywebtransport
 from pywebtransport import (
     WebTransportReceiveStream,
@@ -74,6 +76,7 @@ async def buffers(session: WebTransportSession, stream: WebTransportStream) -> N
     await stream.write(array.array("d", [1.0]))
     await stream.write(mmap.mmap(-1, 10))
     stream.try_write(memoryview(b"abc"))
+    await stream.write(numpy.zeros(3))
     session.datagrams.try_send((ctypes.c_int * 3)())
     await stream.write(5)  # type: ignore[arg-type]
 
