@@ -49,8 +49,8 @@ def established(connection: WebTransportConnection) -> None:
 
 
 def settings_received(connection: WebTransportConnection) -> None:
-    """The peer's SETTINGS have arrived."""
-    if _connections.isEnabledFor(logging.DEBUG):
+    """The peer's SETTINGS have arrived; told once the handshake is reported, too."""
+    if _connections.isEnabledFor(logging.DEBUG) and connection.h3 is not None:
         dialect = connection.dialect
         _tell(
             connection,
