@@ -653,13 +653,13 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if driver.quic.is_closed and driver.quic.close_info is not None:
             driver.connection_closed(driver.quic.close_info)
             return
-        if driver.h3.settings_known:
-            self._settings_received(driver.h3.peer_settings)
         if self._has_listeners(EventType.CONNECTION_ESTABLISHED):
             self._emit_nowait(
                 EventType.CONNECTION_ESTABLISHED,
                 {"connection_id": self._id, "remote_address": self.remote_address},
             )
+        if driver.h3.settings_known:
+            self._settings_received(driver.h3.peer_settings)
 
     def _open_h3_session(
         self,

@@ -148,7 +148,8 @@ class Driver:
 
     def settings_received(self, settings: Mapping[int, int]) -> None:
         """The peer's SETTINGS are in."""
-        if self.owner is not None:
+        # A server's may come before the handshake is over: then ``_take`` reports them.
+        if self.owner is not None and self.active:
             self.owner._settings_received(settings)
 
     def session_requested(self, session: H3Session) -> None:

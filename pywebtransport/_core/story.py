@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ..utils._hosts import host_and_port
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 from ..utils._timing import get_timestamp
 from .session_diagnostics import refresh
 
@@ -49,8 +49,8 @@ def established(connection: WebTransportConnection) -> None:
 
 
 def settings_received(connection: WebTransportConnection) -> None:
-    """The peer's SETTINGS have arrived; told once the handshake is reported, too."""
-    if _connections.isEnabledFor(logging.DEBUG) and connection.h3 is not None:
+    """The peer's SETTINGS have arrived."""
+    if _connections.isEnabledFor(logging.DEBUG):
         dialect = connection.dialect
         _tell(
             connection,
@@ -85,7 +85,7 @@ def requested(session: WebTransportSession) -> None:
         _tell_session(
             session,
             "%s requested with %s (origin %s)",
-            printable(session.path),
+            printable_path(session.path),
             _peer(session._connection),
             "-" if session.origin is None else printable(session.origin),
         )

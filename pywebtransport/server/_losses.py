@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .._core.errors import handshake_failure
 from ..utils._hosts import host_and_port
 from ..utils._logs import BoundedLog
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 
 if TYPE_CHECKING:
     from .._states import Address
@@ -70,7 +70,7 @@ class Losses:
             level = logging.WARNING
         elif kind == "origin":
             stats.origins_rejected += 1
-        shown = printable(path), "-" if origin is None else printable(origin)
+        shown = printable_path(path), "-" if origin is None else printable(origin)
         self._tell(
             f"rejected {status} {kind}",
             level,

@@ -19,7 +19,7 @@ from ..utils._closing import AsyncContext
 from ..utils._failures import log_application_error, name_of
 from ..utils._hosts import host_and_port
 from ..utils._tasks import is_being_cancelled
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 from ..utils._timing import get_timestamp
 from ._answering import rejection_in
 from ._callables import check_handler, check_hook, result_of
@@ -539,7 +539,7 @@ class ServerApp(AsyncContext):
         # Also as fields for ``JsonFormatter``.
         fields = {
             "client": host_and_port(*remote) if remote else "-",
-            "path": printable(session.path),
+            "path": printable_path(session.path),
             "status": status,
             "duration_ms": round((get_timestamp() - started) * 1000, 1),
             "origin": printable(session.origin or "-"),

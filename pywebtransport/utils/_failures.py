@@ -18,7 +18,7 @@ from ..exceptions import (
 )
 from ._hosts import host_and_port
 from ._logs import shared_log
-from ._text import printable, printable_line
+from ._text import printable, printable_line, printable_path
 
 __all__ = [
     "describe_error",
@@ -100,7 +100,7 @@ def log_application_error(
     fields: dict[str, object] | None = None
     if session is not None:
         remote = session.remote_address
-        path = printable(session.path)
+        path = printable_path(session.path)
         where = (
             f" [session {session.session_id}, path {path}, "
             f"peer {'unknown' if remote is None else f'{remote[0]} port {remote[1]}'}]"

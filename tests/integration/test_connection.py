@@ -457,6 +457,7 @@ async def test_switches_keep_transfers_exact(
 # ------------------------------------------------------------- idle, loss, limits
 
 
+@pytest.mark.loops("virtual")
 async def test_idle_connection_ends_with_a_typed_error(
     serving: Serving, client_config: ClientFactory
 ) -> None:
