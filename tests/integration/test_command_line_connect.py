@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from pywebtransport._cli import main
 from tests.support.command_line import APP, ROOT, command_line_environment, running
+from tests.support.pages import blocks
 from tests.support.ports import free_port
 
 Connect = Callable[..., tuple[int, str, str]]
@@ -220,6 +222,27 @@ def test_files_that_are_not_there(server: tuple[str, Path], redirection: str) ->
     assert done.returncode in (0, 1)  # 1: the server ended the session first
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("connected")
+
+
+def test_the_first_step_of_the_tutorial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its two commands, as they are printed, with the port of this server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pages = [
+        body for body in blocks(ROOT / "docs/intro/tutorial.md", "console") if "connect" in body
+    ]
+    command = shlex.split(pages[0].removeprefix("$ pywebtransport "))
+    tutorial = ROOT / "examples" / "tutorial"
+    with running(tmp_path, "serve", "step1:app", "--port", "0", "--json", cwd=tutorial) as program:
+        banner = program.read_banner()
+        replaced = {"https://localhost:4433/poll": f"{banner['urls'][0]}poll"}
+        (tmp_path / "typed").write_text("hello\n")
+        with (tmp_path / "typed").open() as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            assert main([replaced.get(word, word) for word in command]) == 0
+        assert program.stop() == 0
+    assert capsys.readouterr().out == "datagram    you said hello\n"
 
 
 # ------------------------------------------------------------------------------- bench
