@@ -1,5 +1,7 @@
 const session = new WebTransport("https://localhost:4433/", {
-  serverCertificateHashes: [{ algorithm: "sha-256", value: Uint8Array.fromHex(hash) }],
+  serverCertificateHashes: [
+    { algorithm: "sha-256", value: Uint8Array.fromHex(hash) },
+  ],
 });
 await session.ready;
 

@@ -47,7 +47,7 @@ def check_payloads(datagrams: Any) -> list[bytes]:
             "datagrams",
             datagrams,
         )
-    return [check_payload(data) for data in datagrams]
+    return [data if data.__class__ is bytes else check_payload(data) for data in datagrams]
 
 
 def check_priority(priority: Any) -> None:

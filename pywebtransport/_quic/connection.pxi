@@ -98,6 +98,9 @@ cdef class QuicConnection:
     # ----------------------------------------------------------------- streams
 
     def open_stream(self, bint unidirectional):
+        return self._open(unidirectional)
+
+    cdef QuicStream _open(self, bint unidirectional):
         cdef QuicStream stream
         cdef int rc
         self._check_open("opening a stream")
@@ -112,6 +115,20 @@ cdef class QuicConnection:
             if rc == QE_ERR_STREAM_LIMIT:
                 return None
             raise _error(rc, "opening a stream")
+        stream._id = qe_stream_id(stream._c)
+        return stream
+
+    def take_greeting(self):
+        cdef QuicStream stream
+        if self._c == NULL:
+            return None
+        stream = QuicStream.__new__(QuicStream)
+        stream._conn = self
+        stream._flags = F_LOCAL | F_UNI
+        stream._c = qe_conn_take_greeting(self._c, <void *>stream)
+        if stream._c == NULL:
+            return None
+        self._streams.add(stream)
         stream._id = qe_stream_id(stream._c)
         return stream
 

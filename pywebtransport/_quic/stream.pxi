@@ -180,11 +180,15 @@ cdef class QuicStream:
         self._uncredited += <uint64_t>PyBytes_GET_SIZE(data)
 
     def set_read_waiter(self, waiter):
+        self._wait_read(waiter)
+
+    cdef int _wait_read(self, object waiter) except -1:
         self._read_waiter = waiter
         if waiter is not None and self._is_readable():
             self._read_waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+        return 0
 
     # ------------------------------------------------------------ sending side
 
@@ -369,7 +373,7 @@ cdef class QuicStream:
         self._join(group, _check_code(send_header, "send_header"),
                    _check_code(recv_header, "recv_header"))
 
-    def open_in(self, QuicGroup group not None, bytes header not None):
+    cpdef object open_in(self, QuicGroup group, bytes header):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(header)
         self._join(group, <uint64_t>size, 0)
         self._write_bytes(header, False)

@@ -14,7 +14,7 @@ from ..session import WebTransportSession
 from ..utils._checks import check_callable, check_count, check_instance, check_seconds
 from ..utils._closing import AsyncCloseable
 from ..utils._pooling import Leaving, Lender
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 from ..utils._urls import parse_webtransport_url
 from ._opening import Connect, open_session
 from .client import WebTransportClient
@@ -162,7 +162,7 @@ class PooledClient(AsyncCloseable):
         return await self._lender.lend(
             parts,
             seconds,
-            where=f"to {printable(url)}",
+            where=f"to {printable_path(url)}",
             limit=f"connect_timeout={seconds}",
             reuse=self._reuse,
             create=lambda: self._open(url, parts),
@@ -178,8 +178,8 @@ class PooledClient(AsyncCloseable):
 
         Raises:
             SessionError: It was returned already, or is not from this pool.
-            ConfigurationError: The pool belongs to another event loop.
-            ConfigurationError: The argument is not a session.
+            ConfigurationError: The argument is not a session, or the pool belongs to another event
+                loop.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
@@ -247,7 +247,7 @@ class PooledClient(AsyncCloseable):
             info = session.close_info
             self._left(session, parts, Leaving.UNFIT)
             raise ClientError(
-                f"{printable(url)} ended or drained the session as soon as it was open"
+                f"{printable_path(url)} ended or drained the session as soon as it was open"
                 + (f": {printable(info.reason)}" if info is not None and info.reason else ""),
                 target_url=url,
             )

@@ -55,7 +55,7 @@ class RpcErrorCode(IntEnum):
 
 
 @declared
-class RpcError(WebTransportError):
+class RpcError(WebTransportError, category="rpc"):
     """A remote call failed. Raise it in a handler to make the call fail with it.
 
     Args:
@@ -68,7 +68,6 @@ class RpcError(WebTransportError):
         remote: True at the caller if the peer answered with this error.
     """
 
-    category = "rpc"
     default_code: ClassVar[int] = RpcErrorCode.INTERNAL_ERROR
     method: str | None = None
     data: Any = None
@@ -118,10 +117,9 @@ class RpcUnsupportedError(RpcError):
 
 
 @declared
-class RpcTimeoutError(RpcError, TimeoutError):
+class RpcTimeoutError(RpcError, TimeoutError, category="timeout"):
     """The call did not end within its timeout."""
 
-    category = "timeout"
     default_code = RpcErrorCode.TIMEOUT
     operation: str | None = "call"
 

@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from .._states import EventType
 from ..events import Event
@@ -36,6 +36,7 @@ from ._messages import (
     Failure,
     Item,
     Notification,
+    Request,
     Result,
     StreamCode,
     StreamRequest,
@@ -44,9 +45,15 @@ from ._messages import (
 )
 from ._method import Method
 
-__all__ = ["IncomingCalls", "Structure"]
+__all__ = ["Converse", "IncomingCalls", "Structure", "failure_for"]
 
 Structure: TypeAlias = Callable[[WebTransportStream], StructuredStream[Any]]
+
+Converse: TypeAlias = Callable[[WebTransportStream], Awaitable[None]]
+"""Takes the stream of a call over, after its request was read."""
+
+# What ``_answer`` returns if the method takes the stream over.
+_TAKEN_OVER = Result()
 
 # All that a caller learns about an exception of a handler.
 _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
@@ -75,6 +82,8 @@ class IncomingCalls:
         interceptors: Run around each call.
 
     Attributes:
+        conversations: By the name of a method, what takes the stream of its call over. Such a
+            stream does not count as one of the concurrent calls.
         methods: The registered methods by name.
         tasks: One for each running call.
     """
@@ -88,7 +97,9 @@ class IncomingCalls:
         request_timeout: float,
         interceptors: tuple[Interceptor, ...],
     ) -> None:
+        self.conversations: dict[str, Converse] = {}
         self.methods: dict[str, Method] = {}
+        self._conversing: set[asyncio.Task[None]] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.session = session
         self._structure = structure
@@ -117,7 +128,9 @@ class IncomingCalls:
         """
         self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
         # A handler may stop its manager.
-        tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
+        tasks = [*self.tasks, *self._conversing]
+        if self._acceptor is not None:
+            tasks.insert(0, self._acceptor)
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
     async def _accept(self) -> None:
@@ -145,7 +158,7 @@ class IncomingCalls:
         """The session has ended: cancel all handlers, whose answers nobody will receive."""
         # A handler that closes its session continues after that.
         current = asyncio.current_task()
-        tasks = (task for task in self.tasks if task is not current)
+        tasks = (task for task in (*self.tasks, *self._conversing) if task is not current)
         cancel_in_turns(tasks, self.session.turns)
 
     def _caller_gone(self, task: asyncio.Task[Any]) -> None:
@@ -163,10 +176,12 @@ class IncomingCalls:
             memory = self.session.memory_budget
             with Holding(memory, incoming=self._unread, decoded=self._decoded) as holding:
                 method, answer = await self._answer(stream, structured, holding)
-                if answer is not None:
+                if answer is not None and answer is not _TAKEN_OVER:
                     if holding.size > _LARGE:  # then the answer may be large, too
                         await self.session.turns.pause()
                     await self._reply(structured, method, answer)
+            if answer is _TAKEN_OVER:
+                await self._converse(stream, self.conversations[method])
             await stream.close()
             if not stream.at_eof():
                 await self._finished(stream)
@@ -178,6 +193,17 @@ class IncomingCalls:
             # The caller is gone, or does not read its answer.
             logger.debug("call on stream %d ended early: %s", stream.stream_id, printable(error))
             give_up(stream, StreamCode.CANCELLED)
+
+    async def _converse(self, stream: WebTransportStream, converse: Converse) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # this is a coroutine
+        self.tasks.discard(task)
+        self._slot_waiters.wake()
+        self._conversing.add(task)
+        try:
+            await converse(stream)
+        finally:
+            self._conversing.discard(task)
 
     async def _finished(self, stream: WebTransportStream) -> None:
         """Wait for the FIN of a request: browsers send it in a packet of its own.
@@ -208,6 +234,8 @@ class IncomingCalls:
             return "", Failure(
                 RpcErrorCode.INVALID_REQUEST, f"no request within {self._request_timeout} seconds"
             )
+        if request.method in self.conversations and type(request) is Request:
+            return request.method, _TAKEN_OVER
         call = RpcCall(
             session=self.session,
             direction=RpcDirection.INCOMING,
@@ -258,23 +286,12 @@ class IncomingCalls:
             # Not the handler was cancelled, but something that it waited for: it failed.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
-            # One that a call of the handler's own ended with (remote is True or False) means
-            # something else to this caller.
-            if isinstance(error, RpcError) and error.remote is None:
-                code = error.error_code
-                return Failure(
-                    RpcErrorCode.INTERNAL_ERROR if code is None else code,
-                    str(error.message),
-                    error.data,
-                )
-            if scope.expired() and isinstance(error, builtins.TimeoutError):
+            too_late = scope.expired() and isinstance(error, builtins.TimeoutError)
+            if too_late and not _is_for_caller(error):
                 return Failure(
                     RpcErrorCode.TIMEOUT, f"not finished within {call.timeout:.3g} seconds"
                 )
-            # The peer learns only that there was an error.
-            what = f"handler of '{printable(call.method)}'"
-            log_application_error(logger, what, error, session=self.session)
-            return _INTERNAL_ERROR
+            return failure_for(error, call.method, self.session)
 
     async def _invoke(self, call: RpcCall) -> Any:
         method = self.methods.get(call.method)
@@ -377,6 +394,30 @@ async def _close(iterator: Any) -> None:
     close = getattr(iterator, "aclose", None)
     if close is not None:
         await close()
+
+
+def _is_for_caller(error: BaseException) -> TypeGuard[RpcError]:
+    # An error with which a call of the handler's own ended (remote is True or False) means
+    # something else to this caller.
+    return isinstance(error, RpcError) and error.remote is None
+
+
+def failure_for(error: BaseException, method: str, session: WebTransportSession) -> Failure:
+    """Return what the caller learns about an exception of a method.
+
+    Args:
+        error: The exception. It is logged, unless the method raised it for the caller.
+        method: The name of the method.
+        session: The session of the call.
+    """
+    if _is_for_caller(error):
+        code = error.error_code
+        return Failure(
+            RpcErrorCode.INTERNAL_ERROR if code is None else code, str(error.message), error.data
+        )
+    # The peer learns only that there was an error.
+    log_application_error(logger, f"handler of '{printable(method)}'", error, session=session)
+    return _INTERNAL_ERROR
 
 
 def _limits(error: WebTransportError) -> dict[str, int] | None:

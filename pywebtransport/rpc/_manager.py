@@ -28,7 +28,7 @@ from ._arguments import (
     named_parameters,
 )
 from ._call import Interceptor, RpcCall
-from ._incoming import IncomingCalls
+from ._incoming import Converse, IncomingCalls
 from ._messages import (
     REGISTRY,
     check_method,
@@ -192,6 +192,16 @@ class RpcManager(AsyncCloseable):
         return self._closed
 
     @property
+    def default_timeout(self) -> Timeout:
+        """Seconds for calls without a timeout; None: no limit."""
+        return self._default_timeout
+
+    @property
+    def has_interceptors(self) -> bool:
+        """Whether interceptors run around each call."""
+        return bool(self._interceptors)
+
+    @property
     def outgoing(self) -> OutgoingCalls:
         """Advanced: makes the calls."""
         return self._outgoing
@@ -235,6 +245,19 @@ class RpcManager(AsyncCloseable):
         chosen = checked_name(func, name, self._incoming.methods)
         self._incoming.methods[chosen] = Method(chosen, func)
         return func
+
+    def register_conversation(self, name: str, converse: Converse) -> None:
+        """Advanced: let a function take over the streams of calls of a method.
+
+        Such a stream carries more than one request and answer. It does not count towards
+        ``concurrency_limit``, and interceptors do not see it.
+
+        Args:
+            name: Name of the method.
+            converse: Called with each stream, after the request was read. It must raise nothing
+                but a ``WebTransportError``, which abandons the stream.
+        """
+        self._incoming.conversations[name] = converse
 
     def unregister(self, name: str) -> None:
         """Remove a method; running calls continue. An unknown name is ignored."""

@@ -69,6 +69,9 @@ class Waiters:
     It belongs to the event loop in which it is created, or else first waited on: a coroutine of
     another loop would never be woken.
 
+    Args:
+        loop: The event loop, if the caller knows it; None: the running one, if there is one.
+
     Attributes:
         futures: The futures of waiting coroutines, in order. Use it where checks must be cheap.
         loop: The event loop.
@@ -76,8 +79,8 @@ class Waiters:
 
     __slots__ = ("futures", "loop")
 
-    def __init__(self) -> None:
-        self.loop = running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = running_loop() if loop is None else loop
         # There are several of these in every session, and nearly always nobody waits. A
         # dictionary, since any of them may leave, however many there are.
         self.futures: dict[asyncio.Future[bool], None] | None = None
@@ -128,12 +131,15 @@ class Waiters:
         if loop is not self.loop:
             require_loop(self.loop, loop)
             self.loop = loop
-        future: asyncio.Future[bool] = loop.create_future()
+        future = self._create(loop)
         if self.futures is None:
             self.futures = {future: None}
         else:
             self.futures[future] = None
         return future
+
+    def _create(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
+        return loop.create_future()
 
     def wake(self) -> None:
         """Wake all that wait now."""

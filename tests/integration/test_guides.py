@@ -129,3 +129,21 @@ async def test_fastapi_and_sessions_share_a_loop(monkeypatch: pytest.MonkeyPatch
                 while (await page.post("/tell/hello")).json() != {"sent": 1}:
                     pass
                 assert await session.datagrams.receive(timeout=10) == b"hello"
+
+
+async def test_no_line_of_the_log_has_a_token(caplog: pytest.LogCaptureFixture) -> None:
+    """Browsers have to put tokens into the query of the URL."""
+    caplog.set_level("DEBUG")
+    guide = load(EXAMPLES / "authentication.py")
+    good = guide.token_for("ann", now=guide.time.time())
+    async with serve(guide.app) as served, served.client() as client:
+        async with await client.connect(f"{served.url}/greet?token={good}") as session:
+            assert await session.datagrams.receive(timeout=10) == b"hello, ann"
+        with pytest.raises(SessionRejectedError):
+            await client.connect(f"{served.url}/greet?token=secret-and-wrong")
+    # The second connection resumes the first: its SETTINGS come before the end of the handshake.
+    assert "no WebTransport draft in common" not in caplog.text
+    assert '"CONNECT /greet?…" 200' in caplog.text
+    assert '"CONNECT /greet?…" 401' in caplog.text
+    ours = [line for line in caplog.text.splitlines() if "pywebtransport" in line]
+    assert [line for line in ours if good in line or "secret-and-wrong" in line] == []

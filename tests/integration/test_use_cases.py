@@ -20,6 +20,11 @@ CASES = {
     ),
     "edge": ([], r"answered by west\nwest has stopped\nanswered by east with 6\n"),
     "inference": (["--speed", "100"], r"(?s).*\n(speech from [12]\.\d\d s to 2\.\d\d s\n)+"),
+    "microservices": (
+        ["--orders", "60"],
+        r"the price service was restarted\n60 orders for 25780 cents\n\d+ calls were repeated\n"
+        r"   20 milk\n   20 sugar\n   20 tea\n",
+    ),
     "telemetry": (
         ["--devices", "10", "--seconds", "1.5"],
         r"(.* of 10 devices .*\n)+\d+ readings, 0 lost\n(\d+) alarms confirmed, \2 noted\n",

@@ -28,7 +28,11 @@ FOREIGN = {
     "RFCs and drafts": "ENABLE_CONNECT_PROTOCOL H3_DATAGRAM Origin",
     "Linux": "SO_ATTACH_REUSEPORT_CBPF epoll_wait getrusage poll recvmmsg sched_yield sendmsg "
     "smaps_rollup Pss VmHWM VmRSS",
-    "systemd": "TimeoutStopSec",
+    "systemd": "TimeoutStopSec CAP_NET_BIND_SERVICE",
+    "containers": "Dockerfile app externalTrafficPolicy hostAliases terminationGracePeriodSeconds",
+    "WSL": ".wslconfig mirrored",
+    "packages": "libgnutls30 libgnutls30t64",
+    "wheels": "certifi cp313 manylinux_2_34 manylinux_2_34_x86_64 pywebtransport.libs",
     "Python": "Any Decimal Literal Mapping NamedTuple Optional OrderedDict Sequence TypedDict UUID "
     "__cause__ __dealloc__ date datetime time timedelta call_later loop.call_soon_threadsafe "
     "CERT_OPTIONAL WeakKeyDictionary .venv uvloop prometheus_client CancelledError GeneratorExit "

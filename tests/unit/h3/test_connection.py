@@ -17,7 +17,7 @@ from pywebtransport.h3._error_codes import code_to_wire
 from pywebtransport.h3._frames import encode_frame
 from pywebtransport.h3._options import H3Options
 from pywebtransport.h3._session import H3Session, H3SessionState
-from pywebtransport.h3._settings import encode_settings
+from pywebtransport.h3._settings import encode_settings, greeting
 from pywebtransport.h3._varint import encode_varint
 from tests.unit.h3.bed import (
     CONNECT,
@@ -44,6 +44,26 @@ def test_start_opens_the_control_stream_and_sends_settings() -> None:
     assert stream.send_order == 2**63 - 1
     bed.h3.start()
     assert len(bed.quic.local(True)) == 1
+
+
+def test_settings_that_were_sent_during_the_handshake_are_not_sent_again() -> None:
+    options = H3Options(qpack_max_table_capacity=4096)
+    plain = ServerBed(settings=None, options=options)
+    bed = Bed(is_client=False, options=options, start=False)
+    control = bed.quic.greet(greeting(options))
+    bed.h3.send_goaway()
+    bed.h3.start()
+    first, *others = bed.quic.local(True)
+    assert first is control
+    goaway = encode_frame(0x07, encode_varint(2**62 - 4))
+    assert bytes(first.sent) == bytes(plain.our_control.sent) + goaway
+    assert first.send_order == 2**63 - 1
+    assert [stream.sent[:1] for stream in others] == [b"\x02", b"\x03"]
+    bed.h3.finish_goaway()
+    assert len(first.sent) > len(plain.our_control.sent) + len(goaway)
+    first.feed_stop(7)
+    assert bed.quic.closed is not None
+    assert bed.quic.closed[0] == 0x104  # H3_CLOSED_CRITICAL_STREAM
 
 
 def test_a_dynamic_table_takes_two_streams_more() -> None:
@@ -837,16 +857,16 @@ def test_what_is_known_about_past_streams_does_not_grow() -> None:
     for header in (b"\x40\x41\x00", b"\x40\x41\x40\x00", b"\x40\x41\x40\xc8"):
         for _ in range(10):
             bed.quic.peer_open(False, header)
-        unsettled.append(bed.h3.arrivals._ids.unsettled)
+        unsettled.append(bed.h3.arrivals.ids.unsettled)
     bed.quic.peer_open(False, b"\x40\x41", fin=True)
     bed.quic.peer_open(False, b"\x01").feed_reset(0x10C)
-    unsettled.append(bed.h3.arrivals._ids.unsettled)
+    unsettled.append(bed.h3.arrivals.ids.unsettled)
     session.close()
-    unsettled.append(bed.h3.arrivals._ids.unsettled)
+    unsettled.append(bed.h3.arrivals.ids.unsettled)
     assert unsettled == [1, 1, 1, 1, 0]
     foreign = ServerBed({0x33: 0, 0x2C7CF000: 1})
     foreign.quic.peer_open(False, b"\x40\x41\x00")
-    assert foreign.h3.arrivals._ids.unsettled == 0
+    assert foreign.h3.arrivals.ids.unsettled == 0
 
 
 def test_what_waited_for_a_request_that_is_repeated_is_refused() -> None:
