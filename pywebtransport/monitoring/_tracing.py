@@ -128,9 +128,9 @@ class Tracing:
         """
         connects = _Connects(self)
         client = ReconnectingClient(url, config=config, on_session=on_session, connect=connects)
-        client.on(EventType.CONNECTION_ESTABLISHED, connects.established)
-        client.on(EventType.CONNECTION_FAILED, connects.failed)
-        client.on(EventType.CONNECTION_CLOSED, connects.closed)
+        client.add_watcher(EventType.CONNECTION_ESTABLISHED, connects.established)
+        client.add_watcher(EventType.CONNECTION_FAILED, connects.failed)
+        client.add_watcher(EventType.CONNECTION_CLOSED, connects.closed)
         return client
 
     async def _connect_within(

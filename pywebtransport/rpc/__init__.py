@@ -13,7 +13,9 @@ from ._exceptions import (
 )
 from ._manager import RpcManager
 from ._messages import StreamCode
-from ._reconnecting import Around, ReconnectingResults, ReconnectingRpc, RpcState, RpcStats
+from ._reconnecting import ReconnectingRpc, RpcState
+from ._reconnecting_results import ReconnectingResults
+from ._repeating import Around, RpcStats
 from ._streaming import ResultStream
 
 __all__ = [

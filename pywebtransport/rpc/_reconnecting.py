@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextvars import Context, copy_context
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import StrEnum
-from functools import partial
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
-from .._states import EventType, SessionState, Timeout
-from ..events import Event
-from ..exceptions import ClientError, ConfigurationError, WebTransportError, invalid_config
+from .._states import Timeout
+from ..exceptions import ConfigurationError, invalid_config
 from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type
-from ..session import WebTransportSession
 from ..utils._checks import check_signature, check_texts
 from ..utils._closing import AsyncCloseable
-from ._arguments import Progress, check_limit, checked_metadata, checked_name, named_parameters
-from ._call import Interceptor, Proceed, RpcCall
-from ._exceptions import (
-    RpcCancelledError,
-    RpcConnectionLostError,
-    RpcError,
-    RpcTimeoutError,
-)
+from ._arguments import check_limit, checked_metadata, checked_name, named_parameters
+from ._call import Interceptor
 from ._manager import (
     DEFAULT_CALL_TIMEOUT,
     DEFAULT_CONCURRENCY_LIMIT,
@@ -38,15 +24,14 @@ from ._manager import (
 )
 from ._messages import check_method
 from ._method import Method
-from ._streaming import Flow, ResultStream
+from ._reconnecting_results import ReconnectingResults
+from ._repeating import Around, Attempt, CallRequest, Repeater, RpcStats, SessionSource
+from ._streaming import ResultStream
 
-__all__ = ["Around", "ReconnectingResults", "ReconnectingRpc", "RpcState", "RpcStats"]
+__all__ = ["ReconnectingRpc", "RpcState"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-Around: TypeAlias = Callable[[str, Proceed], Awaitable[Any]]
-"""``async def around(method, proceed)``; runs around all attempts of a call."""
 
 
 class RpcState(StrEnum):
@@ -58,35 +43,6 @@ class RpcState(StrEnum):
     FAILED = "failed"
     """The client gave up: ``client.error`` says why."""
     CLOSED = "closed"
-
-
-@dataclass(slots=True)
-class RpcStats:
-    """Counters of a :class:`ReconnectingRpc`.
-
-    Attributes:
-        sessions: Sessions used so far.
-        calls: Calls, notifications and streams.
-        repeated: Attempts after the first one, because a session was lost.
-        interrupted: Calls that failed with ``RpcConnectionLostError``.
-    """
-
-    sessions: int = 0
-    calls: int = 0
-    repeated: int = 0
-    interrupted: int = 0
-
-
-class _Client(Protocol):
-    """``ReconnectingClient``, as far as it is needed here."""
-
-    @property
-    def is_connected(self) -> bool: ...
-    @property
-    def is_closed(self) -> bool: ...
-    @property
-    def error(self) -> Exception | None: ...
-    async def get_session(self, *, wait_timeout: float | None = ...) -> Any: ...
 
 
 class ReconnectingRpc(AsyncCloseable):
@@ -118,7 +74,7 @@ class ReconnectingRpc(AsyncCloseable):
 
     def __init__(
         self,
-        client: _Client,
+        client: SessionSource,
         *,
         idempotent: Iterable[str] = (),
         concurrency_limit: int = DEFAULT_CONCURRENCY_LIMIT,
@@ -161,14 +117,7 @@ class ReconnectingRpc(AsyncCloseable):
             serializer=serializer,
             interceptors=interceptors,
         )
-        self._settings: dict[str, Any] = settings
-        self._around = around
-        self._methods: dict[str, Callable[..., Any]] = {}
-        self._managers: dict[WebTransportSession, RpcManager] = {}
-        self._stats = RpcStats()
-        self._follower: asyncio.Task[None] | None = None
-        self._closed = False
-        self._closing = asyncio.Event()
+        self._repeater = Repeater(client, settings, around)
 
     # ---------------------------------------------------------------- properties
 
@@ -180,7 +129,7 @@ class ReconnectingRpc(AsyncCloseable):
     @property
     def state(self) -> RpcState:
         """Whether there is a session, and if not, whether there will be one."""
-        if self._closed or self._client.is_closed:
+        if self.is_closed or self._client.is_closed:
             return RpcState.CLOSED
         if self._client.error is not None:
             return RpcState.FAILED
@@ -189,17 +138,17 @@ class ReconnectingRpc(AsyncCloseable):
     @property
     def stats(self) -> RpcStats:
         """A copy of the counters."""
-        return replace(self._stats)
+        return replace(self._repeater.stats)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The names that the server may call."""
-        return tuple(self._methods)
+        return tuple(self._repeater.methods)
 
     @property
     def is_closed(self) -> bool:
         """``close`` was called."""
-        return self._closed
+        return self._repeater.is_closed
 
     # ------------------------------------------------------------------- serving
 
@@ -216,11 +165,9 @@ class ReconnectingRpc(AsyncCloseable):
         """
         if func is None:
             return lambda function: self.register(function, name=name)
-        chosen = checked_name(func, name, self._methods)
+        chosen = checked_name(func, name, self._repeater.methods)
         Method(chosen, func)  # raises if it cannot be called by a peer
-        self._methods[chosen] = func
-        for manager in self._managers.values():
-            manager.register(func, name=chosen)
+        self._repeater.register(chosen, func)
         return func
 
     # ---------------------------------------------------------------- life cycle
@@ -232,18 +179,7 @@ class ReconnectingRpc(AsyncCloseable):
 
         Cancellation: everything is stopped anyway; only the waiting ends.
         """
-        self._closed = True
-        self._closing.set()
-        managers, self._managers = self._managers, {}
-        if self._follower is not None:
-            self._follower.cancel()
-        for session in managers:
-            session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
-        await asyncio.gather(
-            *(manager.close() for manager in managers.values()), return_exceptions=True
-        )
-        if self._follower is not None:
-            await asyncio.wait([self._follower])
+        await self._repeater.close()
 
     async def __aenter__(self) -> Self:
         """Start.
@@ -252,16 +188,11 @@ class ReconnectingRpc(AsyncCloseable):
             ConfigurationError: It was closed before.
             ClientError: The client is not started, closed, or gave up.
         """
-        if self._closed:
+        if self.is_closed:
             raise ConfigurationError(
                 "a ReconnectingRpc cannot be started again; create another one"
             )
-        if self._follower is None:
-            session = await self._client.get_session(wait_timeout=0.0)
-            if session is not None:
-                self._manager_of(session)
-            loop = asyncio.get_running_loop()
-            self._follower = loop.create_task(self._follow(), name="rpc sessions")
+        await self._repeater.start()
         return self
 
     # ------------------------------------------------------------------- calling
@@ -331,12 +262,12 @@ class ReconnectingRpc(AsyncCloseable):
         if result_type is not None:
             check_type("result_type", result_type)
 
-        async def once(manager: RpcManager, attempt: _Attempt) -> Any:
+        async def once(manager: RpcManager, attempt: Attempt) -> Any:
             call = request.prepare(manager, attempt)
             return await manager.outgoing.call(call, result_type, attempt.progress)
 
         request = self._request(method, params, timeout, named_params, metadata, named, idempotent)
-        return await self._run(request, once)
+        return await self._repeater.run(request, once)
 
     async def notify(
         self,
@@ -355,12 +286,12 @@ class ReconnectingRpc(AsyncCloseable):
         Cancellation: safe; the notification may have been sent, or not.
         """
 
-        async def once(manager: RpcManager, attempt: _Attempt) -> None:
+        async def once(manager: RpcManager, attempt: Attempt) -> None:
             call = request.prepare(manager, attempt)
             await manager.outgoing.notify(call, attempt.progress)
 
         request = self._request(method, params, timeout, named_params, metadata, named, idempotent)
-        await self._run(request, once)
+        await self._repeater.run(request, once)
 
     @overload
     def stream(
@@ -433,13 +364,13 @@ class ReconnectingRpc(AsyncCloseable):
         request = self._request(method, params, timeout, named_params, metadata, named, idempotent)
         request.timeout = timeout
 
-        def begin(manager: RpcManager, attempt: _Attempt) -> ResultStream[Any]:
+        def begin(manager: RpcManager, attempt: Attempt) -> ResultStream[Any]:
             call = request.prepare(manager, attempt)
             return manager.outgoing.stream(
                 call, item_type, item_timeout, attempt.progress, attempt.context
             )
 
-        return ReconnectingResults(self, request, begin, item_timeout)
+        return ReconnectingResults(self._repeater, request, begin, item_timeout)
 
     # ------------------------------------------------------------------ internal
 
@@ -452,7 +383,7 @@ class ReconnectingRpc(AsyncCloseable):
         metadata: Mapping[str, str] | None,
         named: dict[str, Any],
         idempotent: bool | None,
-    ) -> _Request:
+    ) -> CallRequest:
         """Check what can be checked without a session."""
         check_method(method)
         if timeout is None:
@@ -466,362 +397,4 @@ class ReconnectingRpc(AsyncCloseable):
             raise invalid_config(
                 key="idempotent", value=idempotent, reason="expected True, False or None"
             )
-        return _Request(method, params, merged, checked_metadata(metadata), timeout, idempotent)
-
-    async def _run(
-        self, request: _Request, once: Callable[[RpcManager, _Attempt], Awaitable[Any]]
-    ) -> Any:
-        self._stats.calls += 1
-        return await _surrounded(
-            self._around, request.method, lambda: self._attempts(request, once)
-        )
-
-    async def _attempts(
-        self, request: _Request, once: Callable[[RpcManager, _Attempt], Awaitable[Any]]
-    ) -> Any:
-        loop = asyncio.get_running_loop()
-        deadline = None if request.timeout is None else loop.time() + request.timeout
-        number = 0
-        while True:
-            manager = await self._manager(request, deadline)
-            number += 1
-            left = None if deadline is None else max(0.001, deadline - loop.time())
-            attempt = _Attempt(number, left, Progress())
-            try:
-                return await once(manager, attempt)
-            except WebTransportError as error:
-                self._check_repeatable(error, request, manager, attempt.progress)
-
-    def _check_repeatable(
-        self, error: WebTransportError, request: _Request, manager: RpcManager, progress: Progress
-    ) -> None:
-        """Return if the call may be repeated; otherwise raise what it ends with."""
-        if self._closed or not _is_loss(error, manager.session):
-            raise error
-        if progress.sent and not request.idempotent:
-            self._stats.interrupted += 1
-            raise RpcConnectionLostError(
-                f"the session was lost while the call ran: {error.message}", method=request.method
-            ) from error
-        self._stats.repeated += 1
-
-    async def _manager(
-        self, request: _Request, deadline: float | None, seconds: float | None = None
-    ) -> RpcManager:
-        """Return the manager of the open session, or wait for one.
-
-        Args:
-            request: What is called.
-            deadline: When to give up; None: never.
-            seconds: For the message; None: the timeout of the request.
-        """
-        while True:
-            if self._closed:
-                raise RpcCancelledError(
-                    "the ReconnectingRpc was closed", method=request.method, remote=False
-                )
-            if self._follower is None:
-                raise ConfigurationError(
-                    "the ReconnectingRpc is not started; use it in 'async with'"
-                )
-            left = None
-            if deadline is not None:
-                left = max(0.0, deadline - asyncio.get_running_loop().time())
-            session = await self._session(left)
-            if session is not None:
-                return self._manager_of(session)
-            if not self._closed:
-                seconds = request.timeout if seconds is None else seconds
-                raise RpcTimeoutError(
-                    f"no answer within {seconds} seconds; it waited for a session",
-                    method=request.method,
-                    timeout_duration=seconds,
-                    remote=False,
-                    details={"waited_for": "a session"},
-                )
-
-    async def _session(self, seconds: float | None) -> WebTransportSession | None:
-        """The open session; None if there is none in time, or this object is closed first."""
-        session: WebTransportSession | None
-        if self._client.is_connected or seconds == 0:
-            session = await self._client.get_session(wait_timeout=seconds)
-            return session
-        loop = asyncio.get_running_loop()
-        tasks = [
-            loop.create_task(self._client.get_session(wait_timeout=seconds)),
-            loop.create_task(self._closing.wait()),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not tasks[0].done():
-                return None
-            session = tasks[0].result()
-            return session
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            if not tasks[0].cancelled():
-                tasks[0].exception()  # raised above, or no longer wanted
-
-    def _manager_of(self, session: WebTransportSession) -> RpcManager:
-        manager = self._managers.get(session)
-        if manager is None:
-            manager = RpcManager(session, **self._settings)
-            for name, function in self._methods.items():
-                manager.register(function, name=name)
-            if not session.is_closed:
-                self._managers[session] = manager
-                manager.start_nowait()
-                self._stats.sessions += 1
-                session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
-        return manager
-
-    def _session_ended(self, event: Event) -> None:
-        # What runs in its manager ends by itself.
-        for session in [session for session in self._managers if session.is_closed]:
-            del self._managers[session]
-
-    async def _follow(self) -> None:
-        """Serve over each session as soon as it is open."""
-        with contextlib.suppress(ClientError):  # the client gave up, or was closed
-            while True:
-                session = await self._client.get_session(wait_timeout=None)
-                self._manager_of(session)
-                await session.wait_draining()
-
-
-class ReconnectingResults(AsyncIterator[T], Generic[T]):
-    """The items that a method of the server yields, from :meth:`ReconnectingRpc.stream`.
-
-    As :class:`ResultStream`. If the session is lost, it raises :class:`RpcConnectionLostError`,
-    whose ``details["items"]`` is the number of items before. A call that may be repeated, and has
-    not returned an item yet, is repeated instead.
-    """
-
-    def __init__(
-        self,
-        rpc: ReconnectingRpc,
-        request: _Request,
-        begin: Callable[[RpcManager, _Attempt], ResultStream[T]],
-        item_timeout: float | None,
-    ) -> None:
-        """Advanced: use :meth:`ReconnectingRpc.stream`."""
-        self._rpc = rpc
-        self._request = request
-        self._begin = begin
-        self._item_timeout = item_timeout
-        self._deadline: float | None = None
-        self._attempts = 0
-        self._manager: RpcManager | None = None
-        self._results: ResultStream[T] | None = None
-        # Of what runs around the attempts, and the context in which it continues.
-        self._flow: Flow | None = None
-        self._contexts: list[Context] = []
-        self._progress = Progress()
-        self._is_over = False
-
-    @property
-    def method(self) -> str:
-        """The name of the method."""
-        return self._request.method
-
-    @property
-    def items(self) -> int:
-        """How many items were returned."""
-        return 0 if self._results is None else self._results.items
-
-    @property
-    def is_closed(self) -> bool:
-        """The call is over: there are no further items."""
-        return self._is_over
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        """Return the next item.
-
-        Raises:
-            StopAsyncIteration: The method has ended, or this object was closed.
-            RpcConnectionLostError: The session was lost.
-            RpcTimeoutError: There was no session or item within ``item_timeout``, or the whole call
-                took longer than ``timeout``.
-            Otherwise as ``ReconnectingRpc.call``.
-
-        Cancellation: ends the call, and the method at the server.
-        """
-        if self._is_over:
-            raise StopAsyncIteration
-        try:
-            if self._flow is None:
-                await self._surround()
-            while True:
-                if self._results is None:
-                    self._results = await self._start()
-                try:
-                    return await anext(self._results)
-                except WebTransportError as error:
-                    self._lost(error, self._results)
-                    self._results = None
-        except StopAsyncIteration:
-            self._is_over = True
-            await self._end(None)
-            raise
-        except asyncio.CancelledError:
-            self._is_over = True
-            if self._flow is not None:
-                self._flow.cancel()
-            raise
-        except Exception as error:
-            self._is_over = True
-            await self._end(error)
-            raise
-
-    async def aclose(self) -> None:
-        """End the call, and the method at the server. Idempotent.
-
-        Cancellation: the call ends anyway.
-        """
-        self._is_over = True
-        try:
-            if self._results is not None:
-                await self._results.aclose()
-        finally:
-            if self._flow is not None:
-                self._flow.leave()
-                await self._flow.wait()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        flow = getattr(self, "_flow", None)  # the constructor may have failed
-        if flow is not None:
-            flow.dropped()
-
-    # ------------------------------------------------------------------ internal
-
-    async def _surround(self) -> None:
-        """Start what runs around all attempts."""
-        flow = self._flow = Flow(asyncio.get_running_loop())
-        around = self._rpc._around
-        if around is None:
-            return
-        work = _surrounded(around, self.method, partial(_hold, self._contexts, flow))
-        flow.run(work, None)
-        await asyncio.wait([flow.opened])
-        if not flow.has_begun:
-            await flow.outcome(None, self.method)
-            raise StopAsyncIteration
-
-    async def _end(self, error: Exception | None) -> None:
-        """End what runs around the attempts; it may raise another error."""
-        if self._flow is not None and self._flow.task is not None:
-            await self._flow.outcome(error, self.method)
-
-    async def _start(self) -> ResultStream[T]:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        seconds = self._request.timeout
-        if not self._attempts:
-            self._rpc._stats.calls += 1
-            self._deadline = None if seconds is None else now + seconds
-        deadline = self._deadline
-        limit = self._item_timeout
-        if limit is not None and (deadline is None or now + limit < deadline):
-            deadline, seconds = now + limit, limit
-        self._manager = await self._rpc._manager(self._request, deadline, seconds)
-        self._attempts += 1
-        left = None
-        if self._deadline is not None:
-            left = max(0.001, self._deadline - loop.time())
-        self._progress = Progress()
-        context = self._contexts[0].copy() if self._contexts else None
-        attempt = _Attempt(self._attempts, left, self._progress, context)
-        return self._begin(self._manager, attempt)
-
-    def _lost(self, error: WebTransportError, results: ResultStream[T]) -> None:
-        """Return if the call is to be repeated; otherwise raise what it ends with."""
-        assert self._manager is not None  # it was started
-        if results.items:
-            if self._rpc._closed or not _is_loss(error, self._manager.session):
-                raise error
-            self._rpc._stats.interrupted += 1
-            raise RpcConnectionLostError(
-                f"the session was lost after {results.items} items: {error.message}",
-                method=self.method,
-                details={"items": results.items},
-            ) from error
-        self._rpc._check_repeatable(error, self._request, self._manager, self._progress)
-
-
-@dataclass(slots=True)
-class _Request:
-    """What is called: with all attempts together at most ``timeout`` seconds."""
-
-    method: str
-    params: tuple[Any, ...]
-    named: dict[str, Any]
-    metadata: dict[str, str]
-    timeout: float | None
-    idempotent: bool
-
-    def prepare(self, manager: RpcManager, attempt: _Attempt) -> RpcCall:
-        """One attempt; interceptors may change its metadata."""
-        call = manager.outgoing.prepare(
-            self.method, self.params, attempt.timeout, self.named, dict(self.metadata)
-        )
-        call.attempt = attempt.number
-        return call
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One attempt: its number from 1, the seconds that are left, how far it came, and where."""
-
-    number: int
-    timeout: float | None
-    progress: Progress
-    context: Context | None = None
-
-
-async def _surrounded(around: Around | None, method: str, proceed: Proceed) -> Any:
-    """Run ``around`` around the attempts of a call."""
-    if around is None:
-        return await proceed()
-    result: Any = around(method, proceed)
-    if not inspect.isawaitable(result):
-        raise invalid_config(
-            key="around",
-            value=around,
-            reason=f"expected 'async def', but it returned a {type(result).__name__}",
-        )
-    return await result
-
-
-async def _hold(contexts: list[Context], flow: Flow) -> None:
-    """What ``around`` surrounds for a stream: the time until the iterator is done."""
-    contexts.append(copy_context())
-    flow.begin(None)
-    await flow.over
-    if flow.error is not None:
-        raise flow.error
-
-
-def _is_loss(error: WebTransportError, session: WebTransportSession) -> bool:
-    """Whether a call failed because its session was lost."""
-    if session.state is SessionState.CONNECTED or isinstance(error, ConfigurationError):
-        return False
-    if isinstance(error, RpcError):
-        # A server that ends its sessions cancels what runs in them.
-        return isinstance(error, RpcCancelledError) and error.remote is True
-    return session.is_closed
+        return CallRequest(method, params, merged, checked_metadata(metadata), timeout, idempotent)

@@ -312,6 +312,21 @@ async def test_receiving_can_be_cancelled_at_every_await(pair: PairOfSessions) -
             raise AssertionError("it did not end")
 
 
+async def test_closing_a_sender_can_be_cancelled_at_every_await(pair: PairOfSessions) -> None:
+    async with pair(server=NARROW) as (client, _):
+        for step in range(20):
+            sender = FrameSender(client, deadline=0.5)
+            sender.send(bytes(50_000))
+            await until(lambda sender=sender: sender.stats.in_flight == 1)  # type: ignore[misc]
+            was_cancelled = await cancelled_at(sender.close, step)
+            assert sender.is_idle
+            await sender.close()
+            assert sender.stats.cut + sender.stats.lost == 1
+            if not was_cancelled:
+                return
+        raise AssertionError("it did not end")
+
+
 async def test_a_bad_network_costs_frames_and_no_delay() -> None:
     """Every frame is counted once, and what arrives is whole."""
     network = Network(loss=0.1, delay=0.02, seed=5)

@@ -27,7 +27,7 @@ from pywebtransport.rpc import (
 )
 from pywebtransport.session import WebTransportSession
 from tests.support.endpoints import ClientFactory, Serving, network
-from tests.support.steps import until
+from tests.support.steps import cancelled_at, until
 
 pytestmark = pytest.mark.loops("virtual")
 
@@ -324,6 +324,32 @@ async def test_results_of_a_stream(connected: Connected) -> None:
         await until(lambda: backend.ended == 5)
         with pytest.raises(MethodNotFoundError):
             await anext(rpc.stream("nowhere"))
+
+
+async def test_cancelled_at_every_await(connected: Connected) -> None:
+    """Nothing is left at either end, and the next call works."""
+
+    async def around(method: str, proceed: Proceed) -> Any:
+        return await proceed()
+
+    async with connected(around=around) as (rpc, backend):
+        backend.go_on.set()
+
+        async def work() -> None:
+            assert await rpc.call("add", 1, timeout=20) % 100 == 1
+            assert [item async for item in rpc.stream("numbers", 1)] == [1, 2, 3]
+            async with rpc.stream("numbers", 1) as results:
+                assert await anext(results) == 1
+
+        for step in range(100):
+            if not await cancelled_at(work, step):
+                break
+            assert await rpc.call("add", 2) % 100 == 2
+        else:
+            raise AssertionError("it did not end")
+        assert step > 5
+        await until(lambda: backend.ended == backend.started)
+        assert len(backend.managers) == 1
 
 
 async def test_giving_up_and_closing(
