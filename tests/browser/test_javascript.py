@@ -621,14 +621,16 @@ async def test_calls_with_wrong_arguments_are_refused_here(visit: VisitFactory) 
             assert (error["name"], error["field"]) == ("ConfigurationError", field)
 
 
-async def test_calls_too_large_for_either_end(visit: VisitFactory) -> None:
+async def test_calls_too_large_for_either_end(visit: VisitFactory, kind: Kind) -> None:
     async with visit(Shop(max_message_size=2000)) as it:
         await it.run("js.openRpc", "json", {"maxMessageSize": 3000})
         error = await it.run("js.callFails", "tell", ["x" * 2990])
         assert (error["name"], error["maxSize"]) == ("SerializationError", 3000)
         error = await it.run("js.callFails", "tell", ["x" * 2500])
-        assert (error["name"], error["code"]) == ("RpcError", -32600)
-        assert error["data"]["max_size"] == 2000
+        # Firefox drops an answer that comes together with STOP_SENDING.
+        if kind.name != "firefox" or error["name"] != "RpcCancelledError":
+            assert (error["name"], error["code"]) == ("RpcError", -32600)
+            assert error["data"]["max_size"] == 2000
         assert await it.run("js.call", "add", [1, 2]) == 3
 
 
@@ -681,6 +683,33 @@ async def test_calls_end_with_the_session_or_with_close(visit: VisitFactory) -> 
         assert await shop.told.get() == "one"
         errors = await it.run("js.closeRpc")
         assert [error["name"] for error in errors.values()] == ["RpcCancelledError"] * 2
+
+
+async def test_page_survives_sessions_that_end_right_after_a_call(visit: VisitFactory) -> None:
+    """Chromium ends the process of a page whose streams have an unacknowledged end then."""
+    plans: asyncio.Queue[tuple[float, bool]] = asyncio.Queue()
+
+    async def handler(session: WebTransportSession) -> None:
+        delay, double = plans.get_nowait()
+        called = asyncio.Event()
+
+        async def end() -> None:
+            if double:
+                assert await rpc.call("double", 2) == 4
+            called.set()
+
+        async with RpcManager(session) as rpc:
+            rpc.register(end)
+            await called.wait()
+            await asyncio.sleep(delay)
+            await session.close(code=3)
+
+    async with visit(handler) as it:
+        for attempt in range(30):
+            plans.put_nowait((attempt % 5 * 0.0005, attempt % 2 == 0))
+            await it.run("js.openRpc")
+            await it.run("js.begin", "end", [])
+            await it.run("js.ended")
 
 
 @formats
@@ -737,12 +766,11 @@ async def test_page_answers_what_is_no_request(visit: VisitFactory) -> None:
             HEADER.pack(1, 1001),
         ):
             stream = await session.create_bidirectional_stream()
-            await stream.write(sent)
-            await stream.close()
-            answer = await stream.read_all()
-            type_id, _ = HEADER.unpack_from(answer)
-            failure = JSONSerializer().deserialize(answer[HEADER.size :])
-            assert (type_id, failure["code"]) == (3, -32600)
+            async with stream:
+                await stream.write(sent)
+                type_id, size = HEADER.unpack(await stream.readexactly(HEADER.size))
+                failure = JSONSerializer().deserialize(await stream.readexactly(size))
+                assert (type_id, failure["code"]) == (3, -32600)
 
 
 # --------------------------------------------------------------------------- publish/subscribe

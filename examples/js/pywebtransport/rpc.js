@@ -15,6 +15,7 @@ const CANCELLED = 1;
 const BAD_MESSAGE = 2;
 
 const REQUEST_TIMEOUT_MS = 30_000;
+const STOP_TIMEOUT_MS = 300;
 
 const isText = (value) => typeof value === "string";
 const isMapping = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
@@ -213,18 +214,19 @@ export class Rpc {
   async #ask(stream, limit, type, request) {
     let code = CANCELLED;
     try {
-      const frame = stream.encode(type, request);
-      // If the server stops reading the request, its answer may say why.
-      const sending = stream.write(frame);
-      stream.finish();
+      const sending = stream.write(stream.encode(type, request));
       if (type === "Notification") {
         await limit.race(sending);
-        stream.stop(DONE);
+        // The server finishes its side when it has read the request.
+        stream.receive().catch(ignore).then(() => stream.abort(DONE));
         return null;
       }
+      // If the server stops reading the request, its answer may say why.
       sending.catch(ignore);
       const answer = await limit.race(this.#answer(stream, request.method));
-      stream.stop(DONE);
+      // Not finished but reset: Chromium crashes when a session ends before the peer has
+      // acknowledged the end of a stream.
+      stream.abort(DONE);
       return answer;
     } catch (error) {
       if (error instanceof SerializationError) code = BAD_MESSAGE;
@@ -281,7 +283,16 @@ export class Rpc {
     this.#running.add(limit);
     try {
       const answer = await this.#answerTo(stream, limit);
-      if (answer) await this.#reply(stream, answer);
+      if (!answer) {
+        stream.abort(DONE);
+        return;
+      }
+      await this.#reply(stream, answer);
+      // A caller stops the stream when it has the answer, and then there is no end to acknowledge.
+      await new Promise((done) => {
+        stream.onStopped(done);
+        setTimeout(done, STOP_TIMEOUT_MS);
+      });
       stream.finish();
       stream.stop(DONE);
     } catch {

@@ -295,7 +295,10 @@ function begin(_, method, params) {
   calls.controller = new AbortController();
   const options = { signal: calls.controller.signal };
   calls.pending = failure(calls.rpc.call(method, params, options));
+  calls.pending.catch(() => {});
 }
+
+const ended = () => calls.rpc.session.closed.catch(() => {}).then(() => true);
 
 async function abort() {
   calls.controller.abort(new Error("changed my mind"));
@@ -425,6 +428,7 @@ globalThis.js = {
   decoded,
   echoed,
   encoded,
+  ended,
   giveUp,
   givenUp,
   hashes,
