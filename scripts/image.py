@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 120_000_000
 SUITE = "trixie"
 BASE = f"debian:{SUITE}-slim"
-# What the bare root has beyond the base image.
-NOT_IN_BASE = ["git", "make", "ca-certificates"]
+# What the bare root has beyond the base image. The certificates stay: those of this machine may be
+# needed to reach packages.
+NOT_IN_BASE = ["git", "make"]
 
 # Runs in the root as root. $1 is the user of the image, the rest its command.
 TRY = r"""

@@ -248,10 +248,10 @@ async def answer(event):
 """
 
 PROGRAMS = {
-    ("docs/howto/deployment.md", 3): Program(
+    ("docs/howto/deployment.md", 2): Program(
         CONFIG, {"port=443, workers=8": "port={port}, workers=2"}, signal.SIGTERM
     ),
-    ("docs/howto/deployment.md", 4): Program(CONFIG, signal=signal.SIGTERM),
+    ("docs/howto/deployment.md", 3): Program(CONFIG, signal=signal.SIGTERM),
     ("docs/howto/uvloop.md", 1): Program(CONFIG, {"port=4433": "port={port}"}, signal.SIGINT),
     ("docs/howto/uvloop.md", 2): Program(
         "import asyncio\nasync def main(): print(type(asyncio.get_running_loop()).__module__)",
