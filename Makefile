@@ -27,12 +27,16 @@ SOAK_SCALE ?= 1
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 # How many processes share the Python tests; 0 runs them in one, without the tools for more.
-TEST_JOBS ?= $(shell nproc)
+# One more than there are processors: most of the time, one of them waits.
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+
+# Hundreds of tests start a Python, which would compile every module of the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
@@ -79,17 +83,24 @@ NEEDS_base      := build runtime
 NEEDS_demo      := demo
 NEEDS_lint      := lint
 NEEDS_types     := runtime demo types
-NEEDS_test      := demo test
+NEEDS_test      := demo dist test
 NEEDS_docs      := docs
 NEEDS_dist      := dist
 NEEDS_benchmark := benchmark
 NEEDS_fuzz      := demo fuzz test
 NEEDS_dev       := build runtime demo dist docs lint test types
 
+# What was installed for one name may be all that another needs: that one gets its stamp, too.
+covered_by = $(foreach name,$(STAMPED),$(if $(filter-out $(NEEDS_$1),$(NEEDS_$(name))),,$(name)))
+STAMPED := base demo lint types test docs dist
+
 $(VENV)/.stamp-%: pyproject.toml scripts/requirements.py $(VENV)/.stamp-venv
 	@$(PY) scripts/requirements.py $(NEEDS_$*) > $(VENV)/requirements-$*.txt
 	$(PIP) install --requirement $(VENV)/requirements-$*.txt
 	@touch $@
+	@for name in $(call covered_by,$*); do \
+	  stamp=$(VENV)/.stamp-$$name; [ -e $$stamp ] || touch $$stamp; \
+	done
 
 $(VENV)/.stamp-build: $(SOURCES) $(VENV)/.stamp-base | system-build
 	$(call section,build)
@@ -123,19 +134,19 @@ screenshots: build $(VENV)/.stamp-test system-test ## Pictures of the example pa
 
 # --- check -----------------------------------------------------------------------
 
+# Most of these checks use one processor: they run side by side, and each shows its output at its end.
+SIDE_BY_SIDE = --jobs=$$(nproc) --output-sync=recurse
+
 .PHONY: test
 test: ## Lint, types, C tests, docs, Python tests with coverage; CI adds demo and test-debian13
 	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory test-engine
-	@$(MAKE) --no-print-directory docs
+	@$(MAKE) --no-print-directory $(SIDE_BY_SIDE) types lint test-engine docs
 	@$(MAKE) --no-print-directory test-python
 
 .PHONY: test-engine
 test-engine: system-engine ## C unit tests of the engine
 	$(call section,C engine tests)
-	@$(MAKE) --no-print-directory -C tests/engine --jobs=$$(nproc) all
+	@$(MAKE) --no-print-directory -C tests/engine $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$$(nproc)) all
 	@$(MAKE) --no-print-directory -C tests/engine check
 
 # A test that ends its process fails, and another process goes on with the rest.
@@ -152,22 +163,61 @@ test-quic: build $(VENV)/.stamp-test ## Python tests of the binding alone
 	$(call section,tests of the binding)
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic
 
+.PHONY: test-integration
+test-integration: build $(VENV)/.stamp-test ## Python tests of the binding and of real sockets
+	$(call section,tests of binding and sockets)
+	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic tests/integration
+
 # As a new user does it; scripts/debian_root.py says how. Needs root.
 ON_BARE_SYSTEM := make demo DEMO_SIZE=32MiB; make test-engine; make test-quic
+# Then a wheel of what was built there, after the libraries are gone.
+WITHOUT_LIBRARIES := make built-wheel; \
+  DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y "libngtcp2*" libgnutls28-dev > /dev/null; \
+  if ldconfig -p | grep ngtcp2; then exit 1; fi; \
+  python3 scripts/try_wheel.py build/wheel/*.whl
 
 .PHONY: test-debian13
-test-debian13: system-python ## Demonstration, C tests and tests of the binding on a bare Debian 13 (as root)
+test-debian13: system-python ## Demonstration, C tests, tests of the binding and a wheel on a bare Debian 13 (as root)
 	$(call section,bare Debian 13)
-	@$(PYTHON) scripts/debian_root.py trixie '$(ON_BARE_SYSTEM)'
+	@$(PYTHON) scripts/debian_root.py trixie '$(ON_BARE_SYSTEM); $(WITHOUT_LIBRARIES)'
 
 .PHONY: test-debian12
 test-debian12: system-python ## The same on a bare Debian 12
 	$(call section,bare Debian 12)
 	@$(PYTHON) scripts/debian_root.py bookworm '$(ON_BARE_SYSTEM)'
 
+# Newer ngtcp2, GnuTLS, compilers and Pythons than any release of Debian has.
+NEWEST ?= trixie-backports sid
+
+.PHONY: test-newest
+test-newest: system-python ## The same and tests of real sockets with the newest ngtcp2: backports of Debian 13, and sid (as root)
+	@for suite in $(NEWEST); do \
+	  printf '\n\033[1m== %s\033[0m\n' "$$suite"; \
+	  $(PYTHON) scripts/debian_root.py $$suite 'make demo DEMO_SIZE=32MiB; make test-engine; make test-integration'; \
+	done
+
+.PHONY: test-wheel
+test-wheel: wheel ## Install the wheels on a bare Debian 12 and 13, and echo (as root)
+	$(call section,wheel on a bare Debian 13)
+	@$(PYTHON) scripts/debian_root.py --give "$$(echo dist/*-cp313-*.whl)" trixie '$(TRY_GIVEN)'
+	$(call section,wheel on a bare Debian 12)
+	@$(PYTHON) scripts/debian_root.py --give "$$(echo dist/*-cp311-*.whl)" bookworm '$(TRY_GIVEN)'
+
+.PHONY: test-image
+test-image: system-python ## Do what the Dockerfile says on a bare Debian 13, and probe the server of the image (as root)
+	$(call section,image)
+	@$(PYTHON) scripts/image.py
+
+TRY_GIVEN := apt-get -qq update; \
+  export DEBIAN_FRONTEND=noninteractive; \
+  apt-get -qq install -y --no-install-recommends python3-venv > /dev/null; \
+  apt-get -qq purge -y "libngtcp2*" > /dev/null; \
+  if ldconfig -p | grep ngtcp2; then exit 1; fi; \
+  python3 scripts/try_wheel.py dist/*.whl
+
 .PHONY: test-versions
-test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 that is there
-	@for version in 3.11 3.12 3.13; do \
+test-versions: ## Python tests on each of python3.11 to python3.14 that is there
+	@for version in 3.11 3.12 3.13 3.14; do \
 	  if python$$version -c '' 2>/dev/null; then \
 	    $(MAKE) --no-print-directory PYTHON=python$$version VENV=.venv-$$version test-python; \
 	  else echo "python$$version is not on PATH: left out"; fi; \
@@ -280,6 +330,24 @@ docs: build $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html
 .PHONY: dist
 dist: $(VENV)/.stamp-base $(VENV)/.stamp-dist | system-build ## Source distribution and wheel, into dist/
 	@$(PY) -m build --no-isolation
+
+.PHONY: wheel
+wheel: system-build ## Wheels that bring all C libraries along, for each Python from 3.11 that is found, into dist/
+	$(call section,wheels)
+	@$(PYTHON) scripts/pythons.py | while read -r version python; do \
+	  $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version one-wheel < /dev/null; \
+	done
+
+.PHONY: one-wheel
+one-wheel: $(VENV)/.stamp-base $(VENV)/.stamp-dist
+	@$(PY) scripts/wheel.py
+
+# The extension that was built for tests, in a wheel: quicker, and of the same compiler.
+.PHONY: built-wheel
+built-wheel: build $(VENV)/.stamp-dist
+	@rm -rf build/wheel
+	@$(PY) scripts/wheel.py --output build/wheel \
+	  --extension "$$($(PY) -c 'import pywebtransport._quic._core as core; print(core.__file__)')"
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included

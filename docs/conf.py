@@ -15,10 +15,14 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
 ]
 
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
+# What a copy button takes of a console session: the commands, without their prompts.
+copybutton_prompt_text = "$ "
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -36,6 +40,23 @@ autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_title = f"pywebtransport {__version__}"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
+html_theme_options = {
+    "source_repository": "https://github.com/pywebtransport/pywebtransport/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "footer_icons": [
+        {
+            "name": "GitHub",
+            "url": "https://github.com/pywebtransport/pywebtransport",
+            "html": (
+                '<svg fill="currentColor" viewBox="0 0 24 24" aria-hidden="true"><path d="M8 4 1 12'
+                'l7 8h3l-7-8 7-8zm8 0h-3l7 8-7 8h3l7-8z"/></svg>'
+            ),
+        }
+    ],
+}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_copy_source = False

@@ -1,13 +1,15 @@
-"""A chat room that spans several servers, which exchange messages through Redis.
+"""A chat room that spans all workers of a server, or several servers that share a Redis.
 
-python shared_room.py 4433 redis://localhost:6379     a server; prints its URL and certificate hash
-python shared_room.py 4434 redis://localhost:6379     another server, here or on another machine
+python shared_room.py 4433                            a server; prints its URL and certificate hash
+python shared_room.py 4433 redis://localhost:6379     a server that shares its room through Redis
+python shared_room.py 4434 redis://localhost:6379     another one, here or on another machine
 python shared_room.py URL HASH                        a member; type lines to send them
 """
 
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterable
 
@@ -18,7 +20,7 @@ from pywebtransport import (
     WebTransportSession,
     connect,
 )
-from pywebtransport.events import Event, EventBus, RedisBackend
+from pywebtransport.events import Event, EventBus, LocalBackend, RedisBackend
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 # ------------------------------------------------------------------------- a server
@@ -26,6 +28,8 @@ from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 def make_app(certfile: str, keyfile: str, bus: EventBus) -> ServerApp:
     app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
+    app.on_startup(bus.start)  # in each worker
+    app.on_shutdown(bus.close)
 
     @app.route("/room")
     async def room(session: WebTransportSession) -> None:
@@ -46,9 +50,16 @@ def make_app(certfile: str, keyfile: str, bus: EventBus) -> ServerApp:
     return app
 
 
-async def serve(port: int, redis_url: str) -> None:
+def serve_with_workers(port: int) -> None:
     certfile, keyfile = generate_self_signed_cert(hostname="localhost")
-    async with EventBus(RedisBackend(redis_url)) as bus, make_app(certfile, keyfile, bus) as app:
+    app = make_app(certfile, keyfile, EventBus(LocalBackend()))
+    print(f"https://localhost:{port}/room {certificate_hash(certfile).hex()}", flush=True)
+    app.run(host="localhost", port=port, workers=max(2, os.cpu_count() or 1))
+
+
+async def serve_with_redis(port: int, redis_url: str) -> None:
+    certfile, keyfile = generate_self_signed_cert(hostname="localhost")
+    async with make_app(certfile, keyfile, EventBus(RedisBackend(redis_url))) as app:
         await app.listen(host="localhost", port=port)
         port = app.server.local_addresses[0][1]
         print(f"https://localhost:{port}/room {certificate_hash(certfile).hex()}", flush=True)
@@ -95,12 +106,16 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("first", metavar="PORT | URL")
-    parser.add_argument("second", metavar="REDIS | HASH")
+    parser.add_argument("second", metavar="REDIS | HASH", nargs="?")
     first, second = vars(parser.parse_args()).values()
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            if first.isdecimal():
-                asyncio.run(serve(int(first), second))
+            if first.isdecimal() and second is None:
+                serve_with_workers(int(first))
+            elif first.isdecimal():
+                asyncio.run(serve_with_redis(int(first), second))
+            elif second is None:
+                parser.error("a member needs HASH, too")
             else:
                 asyncio.run(join(first, second, typed_lines()))
     except WebTransportError as error:

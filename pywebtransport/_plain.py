@@ -16,6 +16,7 @@ __all__ = [
     "plain",
     "printable",
     "printable_line",
+    "printable_path",
     "rejection_text",
     "shorten",
     "status_text",
@@ -77,6 +78,12 @@ def status_text(code: Any) -> str:
         return printable(code)
 
 
+def printable_path(target: str) -> str:
+    """A path or URL for a log: without its query, where browsers have to put their tokens."""
+    path, separator, _ = target.partition("?")
+    return printable(path) + ("?…" if separator else "")
+
+
 def rejection_text(status: Any, headers: Mapping[str, Any] | None, url: str | None) -> str:
     """Describe the refusal of a session by an HTTP status.
 
@@ -87,8 +94,9 @@ def rejection_text(status: Any, headers: Mapping[str, Any] | None, url: str | No
     """
     if url is None:
         return f"The session was rejected with HTTP status {status_text(status)}"
+    shown = printable_path(url)
     return (
-        f"The session with {printable(url)} was rejected with HTTP status {status_text(status)}"
+        f"The session with {shown} was rejected with HTTP status {status_text(status)}"
         f"{_advice(status, headers or {})}"
     )
 

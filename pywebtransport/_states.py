@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 __all__ = [
     "URL",
@@ -143,8 +143,21 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 BufferSize: TypeAlias = int
 CertificateData: TypeAlias = str | bytes
 ConnectionId: TypeAlias = str
-Data: TypeAlias = bytes | bytearray | memoryview | str
-"""What may be sent; ``str`` is encoded as UTF-8."""
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from typing_extensions import Buffer as _AnyBuffer  # type checkers bring it along
+
+    class _Array(Protocol):
+        """An array of numpy, whose annotations call it a buffer from Python 3.12 on only."""
+
+        @property
+        def __array_interface__(self) -> dict[str, Any]: ...
+
+    Data: TypeAlias = _AnyBuffer | _Array | str
+else:
+    Data: TypeAlias = bytes | bytearray | memoryview | str
+"""What may be sent: any C-contiguous buffer; ``str`` is encoded as UTF-8."""
 ErrorCode: TypeAlias = int
 EventData: TypeAlias = Any
 FlowControlWindow: TypeAlias = int

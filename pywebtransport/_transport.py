@@ -52,7 +52,7 @@ class CallLater(Protocol):
 
 
 class Turns(Protocol):
-    """Shares the time of the event loop; the shape of ``utils.turns.Turns``."""
+    """Shares the time of the event loop; the shape of ``utils._turns.Turns``."""
 
     @property
     def is_over(self) -> bool:
@@ -319,6 +319,10 @@ class Transport(Protocol):
 
     def open_stream(self, unidirectional: bool) -> Stream | None:
         """Open a stream; None: the peer allows none until ``streams_available`` is called."""
+
+    def take_greeting(self) -> Stream | None:
+        """Server: the stream that was opened with our SETTINGS during the handshake (see
+        ``h3.settings.greeting``), once; None: there is none."""
 
     def streams_left(self, unidirectional: bool) -> int: ...
     def new_group(self, owner: GroupOwner) -> Group: ...

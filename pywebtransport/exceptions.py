@@ -1,37 +1,4 @@
-"""The exceptions of the package.
-
-::
-
-    WebTransportError
-    |-- AuthenticationError
-    |-- CertificateError
-    |   `-- CertificateHashError
-    |-- ClientError
-    |   |-- SessionRejectedError
-    |   `-- WebTransportNotSupportedError
-    |-- ConfigurationError              (also ValueError)
-    |   |-- ClientArgumentError         (also ClientError)
-    |   |-- DatagramArgumentError       (also DatagramError)
-    |   |-- SessionArgumentError        (also SessionError)
-    |   `-- StreamArgumentError         (also StreamError)
-    |-- ConnectionError                 (also builtins.ConnectionError)
-    |   |-- IdleTimeoutError
-    |   |-- ProxyError
-    |   `-- UnreachableError
-    |-- DatagramError
-    |   `-- DatagramTooLargeError
-    |-- FlowControlError
-    |-- HandshakeError
-    |-- ProtocolError
-    |-- SerializationError
-    |-- ServerError
-    |-- SessionError
-    |   `-- SessionClosedError
-    |-- StreamError
-    |   |-- StreamLimitError            (also TimeoutError)
-    |   |-- StreamResetError
-    |   `-- StreamStoppedError
-    `-- TimeoutError                    (also builtins.TimeoutError)
+"""The exceptions of the package; docs/reference/exceptions.md draws their tree.
 
 Every exception has the fields of ``WebTransportError``. All of them can be pickled and copied.
 ``asyncio.CancelledError`` is never wrapped.
@@ -40,9 +7,9 @@ Every exception has the fields of ``WebTransportError``. All of them can be pick
 from __future__ import annotations
 
 import builtins
-import errno
 import socket
 from collections.abc import Mapping
+from errno import EAGAIN, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ENOBUFS
 from typing import Any, ClassVar
 
 from ._declared import declared, field, fields_of
@@ -51,63 +18,21 @@ from ._plain import one_line, plain, printable, rejection_text, shorten
 from ._states import HeadersToSend, SessionState, StreamState
 from .constants import ErrorCodes
 
-__all__ = [
-    "AuthenticationError",
-    "CertificateError",
-    "CertificateHashError",
-    "ClientArgumentError",
-    "ClientError",
-    "ConfigurationError",
-    "ConnectionError",
-    "DatagramArgumentError",
-    "DatagramError",
-    "DatagramTooLargeError",
-    "FlowControlError",
-    "HandshakeError",
-    "IdleTimeoutError",
-    "ProtocolError",
-    "ProxyError",
-    "SerializationError",
-    "ServerError",
-    "SessionArgumentError",
-    "SessionClosedError",
-    "SessionError",
-    "SessionRejectedError",
-    "StreamArgumentError",
-    "StreamError",
-    "StreamLimitError",
-    "StreamResetError",
-    "StreamStoppedError",
-    "TimeoutError",
-    "UnreachableError",
-    "WebTransportError",
-    "WebTransportNotSupportedError",
-    "certificate_not_found",
-    "connection_timeout",
-    "datagram_too_large",
-    "get_error_category",
-    "invalid_config",
-    "is_fatal_error",
-    "is_request_rejected",
-    "is_retriable_error",
-    "protocol_violation",
-    "session_not_ready",
-    "stream_closed",
-]
+__all__ = ["AuthenticationError", "CertificateError", "CertificateHashError", "ClientArgumentError"]
+__all__ += ["ClientError", "ConfigurationError", "ConnectionError", "DatagramArgumentError"]
+__all__ += ["DatagramError", "DatagramTooLargeError", "FlowControlError", "HandshakeError"]
+__all__ += ["IdleTimeoutError", "ProtocolError", "ProxyError", "SerializationError", "ServerError"]
+__all__ += ["SessionArgumentError", "SessionClosedError", "SessionError", "SessionRejectedError"]
+__all__ += ["StreamArgumentError", "StreamError", "StreamLimitError", "StreamResetError"]
+__all__ += ["StreamStoppedError", "TimeoutError", "UnreachableError", "WebTransportError"]
+__all__ += ["WebTransportNotSupportedError"]
+__all__ += ["certificate_not_found", "connection_timeout", "datagram_too_large"]
+__all__ += ["get_error_category", "invalid_config", "is_fatal_error", "is_request_rejected"]
+__all__ += ["is_retriable_error", "protocol_violation", "session_not_ready", "stream_closed"]
 
 # HTTP statuses that ask to try again later (RFC 9110, RFC 8470).
 _RETRIABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_RETRIABLE_ERRNOS = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EINTR,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENOBUFS,
-    }
-)
+_RETRIABLE_ERRNOS = {EAGAIN, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ENOBUFS}
 
 
 @declared
@@ -126,6 +51,11 @@ class WebTransportError(Exception):
     remote: bool | None = None  #: True: the peer caused it; False: this end did; None: unknown.
     details: dict[str, Any] = field(init=False)  #: More information; a copy of what was given.
     _details: dict[str, Any] | None = field(default=None, alias="details")
+
+    def __init_subclass__(cls, category: str = "", **others: Any) -> None:
+        super().__init_subclass__(**others)
+        if category:
+            cls.category = category
 
     def _complete(self) -> None:
         """Convert the arguments, which were stored as the attributes that have their names."""
@@ -161,18 +91,16 @@ class WebTransportError(Exception):
 
 
 @declared
-class AuthenticationError(WebTransportError):
+class AuthenticationError(WebTransportError, category="authentication"):
     """The peer could not be authenticated."""
 
-    category = "authentication"
     auth_method: str | None = None  #: How it had to prove who it is, such as ``token``.
 
 
 @declared
-class CertificateError(WebTransportError):
+class CertificateError(WebTransportError, category="certificate"):
     """A certificate or key is missing, unusable, expired, or not trusted."""
 
-    category = "certificate"
     certificate_path: str | None = None  #: The file, if it is one.
     certificate_error: str | None = None  #: What is wrong, such as ``file_not_found``.
 
@@ -180,16 +108,14 @@ class CertificateError(WebTransportError):
 class CertificateHashError(CertificateError):
     """The server's certificate matches none of ``server_certificate_hashes``.
 
-    Also raised when it matches but breaks the rules for certificates accepted
-    by hash (no RSA key, valid now, total validity of at most 14 days).
+    Also raised when it matches, but has an RSA key, is not valid now, or is valid for over 14 days.
     """
 
 
 @declared
-class ClientError(WebTransportError):
+class ClientError(WebTransportError, category="client"):
     """A client operation failed."""
 
-    category = "client"
     target_url: str | None = None  #: The URL of the session.
 
 
@@ -199,8 +125,7 @@ class SessionRejectedError(ClientError):
 
     Raise it in server middleware to answer with a status and headers. On the client, it reports
     them. ``details`` contains both, too. The default message names the status, the URL and what to
-    do. Unless the answer came from the peer (``remote=True``), it is checked now, not only when it
-    is sent.
+    do. An answer that did not come from the peer (``remote=True``) is checked when you create it.
 
     Raises:
         ConfigurationError: ``status_code`` or ``headers`` cannot be sent.
@@ -231,23 +156,21 @@ class WebTransportNotSupportedError(ClientError):
 
 
 @declared
-class ConfigurationError(WebTransportError, ValueError):
+class ConfigurationError(WebTransportError, ValueError, category="configuration"):
     """An argument is wrong, or a configuration field is unknown or has a bad value.
 
     The call had no effect. Some methods raise a subclass, such as ``StreamArgumentError``, which is
     also a ``StreamError``.
     """
 
-    category = "configuration"
     config_key: str | None = None  #: The argument or field.
     config_value: Any | None = None  #: What was given for it.
 
 
 @declared
-class ConnectionError(WebTransportError, builtins.ConnectionError):
+class ConnectionError(WebTransportError, builtins.ConnectionError, category="connection"):
     """The QUIC connection could not be established, or it was lost."""
 
-    category = "connection"
     remote_address: tuple[str, int] | None = None  #: Host and UDP port of the peer.
 
 
@@ -282,10 +205,9 @@ class ProxyError(ConnectionError):
 
 
 @declared
-class DatagramError(WebTransportError):
+class DatagramError(WebTransportError, category="datagram"):
     """A datagram could not be sent or received."""
 
-    category = "datagram"
     datagram_size: int | None = None  #: Bytes of the datagram.
     max_size: int | None = None  #: Bytes that fit; they depend on the network path.
 
@@ -307,52 +229,46 @@ class DatagramTooLargeError(DatagramError):
 
 
 @declared
-class FlowControlError(WebTransportError):
+class FlowControlError(WebTransportError, category="flow_control"):
     """A limit on bytes or streams was exceeded."""
 
-    category = "flow_control"
     stream_id: int | None = None  #: The stream, if it is a limit of one.
     limit_exceeded: int | None = None  #: The limit, in bytes or streams.
     current_value: int | None = None  #: What would have been used, in the same unit.
 
 
 @declared
-class HandshakeError(WebTransportError):
+class HandshakeError(WebTransportError, category="handshake"):
     """The QUIC or TLS handshake, or the exchange of SETTINGS, failed."""
 
-    category = "handshake"
     handshake_stage: str | None = None  #: The step that failed, such as ``tls``.
 
 
 @declared
-class ProtocolError(WebTransportError):
+class ProtocolError(WebTransportError, category="protocol"):
     """One end broke the rules of QUIC, HTTP/3 or WebTransport."""
 
-    category = "protocol"
     frame_type: int | None = None  #: Type of the frame that did, if it was one.
 
 
 @declared
-class SerializationError(WebTransportError):
+class SerializationError(WebTransportError, category="serialization"):
     """An object could not be turned into bytes, or bytes into an object."""
 
-    category = "serialization"
     original_exception: Exception | None = None  #: What the serializer raised.
 
 
 @declared
-class ServerError(WebTransportError):
+class ServerError(WebTransportError, category="server"):
     """A server operation failed, for instance binding its address."""
 
-    category = "server"
     bind_address: tuple[str, int] | None = None  #: Host and UDP port of the server.
 
 
 @declared
-class SessionError(WebTransportError):
+class SessionError(WebTransportError, category="session"):
     """An operation on a session failed."""
 
-    category = "session"
     session_id: str | None = None  #: ``session_id`` of the session.
     session_state: SessionState | None = None  #: State of the session at that time.
 
@@ -381,10 +297,9 @@ class SessionClosedError(SessionError):
 
 
 @declared
-class StreamError(WebTransportError):
+class StreamError(WebTransportError, category="stream"):
     """An operation on a stream failed."""
 
-    category = "stream"
     stream_id: int | None = None  #: The QUIC stream ID.
     stream_state: StreamState | None = None  #: State of the stream at that time.
 
@@ -422,10 +337,9 @@ class StreamStoppedError(StreamError):
 
 
 @declared
-class TimeoutError(WebTransportError, builtins.TimeoutError):
+class TimeoutError(WebTransportError, builtins.TimeoutError, category="timeout"):
     """An operation took longer than its timeout."""
 
-    category = "timeout"
     timeout_duration: float | None = None  #: Seconds.
     operation: str | None = None  #: What took too long, such as ``connect``.
 
@@ -463,20 +377,14 @@ class StreamArgumentError(ConfigurationError, StreamError):
 
 def certificate_not_found(path: str) -> CertificateError:
     """Create the error for a certificate file that does not exist."""
-    return CertificateError(
-        f"certificate file {shorten(path)} was not found",
-        certificate_path=path,
-        certificate_error="file_not_found",
-    )
+    message, error = f"certificate file {shorten(path)} was not found", "file_not_found"
+    return CertificateError(message, certificate_path=path, certificate_error=error)
 
 
 def connection_timeout(timeout_duration: float, *, operation: str = "connect") -> TimeoutError:
     """Create the error for an operation that reached its timeout (seconds)."""
-    return TimeoutError(
-        f"{operation} timed out after {timeout_duration:g} seconds",
-        timeout_duration=timeout_duration,
-        operation=operation,
-    )
+    message = f"{operation} timed out after {timeout_duration:g} seconds"
+    return TimeoutError(message, timeout_duration=timeout_duration, operation=operation)
 
 
 def datagram_too_large(*, size: int, max_size: int) -> DatagramTooLargeError:
@@ -486,9 +394,8 @@ def datagram_too_large(*, size: int, max_size: int) -> DatagramTooLargeError:
 
 def invalid_config(*, key: str, value: Any, reason: str) -> ConfigurationError:
     """Create the error for a bad value of a configuration field."""
-    return ConfigurationError(
-        f"{key} = {shorten(value)}: {reason}", config_key=key, config_value=value, reason=reason
-    )
+    message = f"{key} = {shorten(value)}: {reason}"
+    return ConfigurationError(message, config_key=key, config_value=value, reason=reason)
 
 
 def protocol_violation(message: str, *, frame_type: int | None = None) -> ProtocolError:
@@ -498,21 +405,81 @@ def protocol_violation(message: str, *, frame_type: int | None = None) -> Protoc
 
 def session_not_ready(*, session_id: str, current_state: SessionState) -> SessionError:
     """Create the error for an operation on a session that is not connected."""
-    return SessionError(
-        f"session {session_id} is not ready: its state is {plain(current_state)!r}",
-        session_id=session_id,
-        session_state=current_state,
-    )
+    message = f"session {session_id} is not ready: its state is {plain(current_state)!r}"
+    return SessionError(message, session_id=session_id, session_state=current_state)
 
 
 def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> StreamError:
     """Create the error for an operation on a closed stream."""
-    return StreamError(
-        f"stream {stream_id}: {printable(reason)}",
-        stream_id=stream_id,
-        stream_state=StreamState.CLOSED,
-        reason=reason,
+    message, state = f"stream {stream_id}: {printable(reason)}", StreamState.CLOSED
+    return StreamError(message, stream_id=stream_id, stream_state=state, reason=reason)
+
+
+def is_retriable_error(exception: Exception) -> bool:
+    """Tell whether the same operation may succeed if you try it again later.
+
+    True for lost and refused connections, timeouts, reached stream limits, requests that the server
+    did not process (H3_REQUEST_REJECTED, RFC 9114 section 8.1), rejections whose status says so
+    (408, 425, 429, 500, 502, 503, 504), and the matching errors of the standard library. An error
+    that stands for several (``details["attempts"]``) is retriable only if all of them are.
+    """
+    match exception:
+        case WebTransportError(details={"attempts": [{}, *_] as attempts}):
+            return all(isinstance(it, Mapping) and it.get("retriable") is True for it in attempts)
+        case SessionRejectedError(status_code=int(status)) | ProxyError(status_code=int(status)):
+            return status in _RETRIABLE_STATUSES
+        case builtins.ConnectionError() | builtins.TimeoutError():
+            return True
+        case socket.gaierror():
+            return exception.errno == socket.EAI_AGAIN
+        case OSError():
+            return exception.errno in _RETRIABLE_ERRNOS
+        case _:
+            return is_request_rejected(exception)
+
+
+def is_request_rejected(exception: BaseException) -> bool:
+    """Tell whether a server did not process a session request (H3_REQUEST_REJECTED).
+
+    The request had no effect, so you may send it again at once on another connection (RFC 9114
+    section 4.1.1). Application codes are not HTTP/3 codes.
+    """
+    return (
+        isinstance(exception, ClientError | SessionError)
+        and not isinstance(exception, SessionClosedError | SessionRejectedError)
+        and exception.error_code == ErrorCodes.H3_REQUEST_REJECTED
     )
+
+
+def is_fatal_error(exception: Exception) -> bool:
+    """Tell whether trying again is pointless until something is changed.
+
+    True for configuration, certificate, authentication, handshake and protocol errors, for servers
+    without WebTransport, and for rejections with a status that does not ask to try again. Errors of
+    one stream, datagram or message are not fatal: the session goes on.
+    """
+    if isinstance(exception, SessionRejectedError | ProxyError):
+        return exception.status_code not in {None, *_RETRIABLE_STATUSES}
+    wrong = AuthenticationError | CertificateError | ConfigurationError | HandshakeError
+    return isinstance(exception, wrong | ProtocolError | WebTransportNotSupportedError)
+
+
+def get_error_category(exception: Exception) -> str:
+    """Return the category of an error, for logs and metrics.
+
+    Returns:
+        The ``category`` of the class; for timeouts and other errors of the operating system
+        ``timeout`` and ``connection``, for any other exception ``unknown``.
+    """
+    match exception:
+        case WebTransportError():
+            return exception.category
+        case builtins.TimeoutError():
+            return "timeout"
+        case OSError():
+            return "connection"
+        case _:
+            return "unknown"
 
 
 def _checked_answer(status: Any, headers: Any) -> HeaderMap:
@@ -529,105 +496,3 @@ def _checked_answer(status: Any, headers: Any) -> HeaderMap:
             wrong, reason = {name: value}, "expected strings or whole numbers"
             raise invalid_config(key="headers", value=wrong, reason=reason)
     return fields
-
-
-def is_retriable_error(exception: Exception) -> bool:
-    """Tell whether the same operation may succeed if you try it again later.
-
-    True for lost and refused connections, timeouts, reached stream limits, requests
-    that the server did not process (H3_REQUEST_REJECTED, RFC 9114 section 8.1), and
-    rejections whose status says so (408, 425, 429, 500, 502, 503, 504); also
-    for the matching errors of the standard library. An error that stands for
-    several (``details["attempts"]``) is retriable only if all of them are.
-
-    Args:
-        exception: Any exception.
-    """
-    attempts = _attempts(exception)
-    if attempts:
-        return all(attempt.get("retriable") is True for attempt in attempts)
-    match exception:
-        case SessionRejectedError(status_code=int(status)) | ProxyError(status_code=int(status)):
-            return status in _RETRIABLE_STATUSES
-        case builtins.ConnectionError() | builtins.TimeoutError():
-            return True
-        case WebTransportError() if is_request_rejected(exception):
-            return True
-        case socket.gaierror():
-            return exception.errno == socket.EAI_AGAIN
-        case OSError():
-            return exception.errno in _RETRIABLE_ERRNOS
-        case _:
-            return False
-
-
-def is_request_rejected(exception: BaseException) -> bool:
-    """Tell whether a server did not process a session request (H3_REQUEST_REJECTED).
-
-    The request had no effect, so you may send it again at once on another connection (RFC 9114
-    section 4.1.1).
-
-    Args:
-        exception: Any exception. Application codes are not HTTP/3 codes.
-    """
-    return (
-        isinstance(exception, ClientError | SessionError)
-        and not isinstance(exception, SessionClosedError | SessionRejectedError)
-        and exception.error_code == ErrorCodes.H3_REQUEST_REJECTED
-    )
-
-
-def is_fatal_error(exception: Exception) -> bool:
-    """Tell whether trying again is pointless until something is changed.
-
-    True for configuration, certificate, authentication, handshake and protocol
-    errors, for servers without WebTransport, and for rejections with a status
-    that does not ask to try again. Errors of one stream, datagram or message
-    are not fatal: the session goes on.
-
-    Args:
-        exception: Any exception.
-    """
-    match exception:
-        case SessionRejectedError() | ProxyError():
-            return exception.status_code not in {None, *_RETRIABLE_STATUSES}
-        case (
-            AuthenticationError()
-            | CertificateError()
-            | ConfigurationError()
-            | HandshakeError()
-            | ProtocolError()
-            | WebTransportNotSupportedError()
-        ):
-            return True
-        case _:
-            return False
-
-
-def get_error_category(exception: Exception) -> str:
-    """Return the category of an error, for logs and metrics.
-
-    Args:
-        exception: Any exception.
-
-    Returns:
-        ``authentication``, ``certificate``, ``client``, ``configuration``,
-        ``connection``, ``datagram``, ``flow_control``, ``handshake``,
-        ``protocol``, ``serialization``, ``server``, ``session``, ``stream``,
-        ``timeout``, ``webtransport`` (the base class itself), or ``unknown``.
-    """
-    match exception:
-        case WebTransportError():
-            return exception.category
-        case builtins.TimeoutError():
-            return "timeout"
-        case OSError():
-            return "connection"
-        case _:
-            return "unknown"
-
-
-def _attempts(exception: Exception) -> list[Mapping[str, Any]]:
-    """The attempts that an error stands for (``details["attempts"]``); empty for most."""
-    found = exception.details.get("attempts") if isinstance(exception, WebTransportError) else None
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []

@@ -1,7 +1,10 @@
 """Runs a command on this checkout in a bare Debian, as a new user would.
 
     debian_root.py SUITE COMMAND      # debian_root.py trixie "make demo"
+    debian_root.py --give FILE trixie "ls dist"
 
+SUITE is the codename of a Debian, or of its backports: ``trixie-backports`` is ``trixie`` with the
+ngtcp2 of its backports. ``--give`` puts a file of this machine into ``dist/`` of its checkout.
 debootstrap creates a root with the base system, git and make, which is kept in
 ``${XDG_CACHE_HOME:-~/.cache}/pywebtransport``. Each run copies this root, puts the files that git
 tracks into the copy, runs COMMAND there with a shell, and removes the copy. COMMAND has to install
@@ -24,7 +27,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +41,11 @@ MOUNTS = Path("/proc/self/mountinfo")
 MAX_AGE = 14 * 24 * 3600.0
 INCLUDED = ["ca-certificates", "git", "make"]
 CHECKOUT = "/root/pywebtransport"
+BACKPORTS = "-backports"
+# They have neither updates nor a suite for security.
+UNRELEASED = ("sid", "unstable", "testing")
+# What of the backports apt prefers.
+PREFERENCES = "Package: src:ngtcp2\nPin: release n={suite}\nPin-Priority: 900\n"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 PIP_FILES = [".config/pip/pip.conf", ".pip/pip.conf"]
 PIP_SYSTEM_FILES = ["/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
@@ -94,7 +102,7 @@ def sources_for(suite: str, here: list[Source], codename: str, mirror: str = "")
     """The apt sources of a root: those of this machine, with another suite.
 
     Args:
-        suite: Codename of the Debian of the root.
+        suite: Codename of the Debian of the root, perhaps with ``-backports``.
         here: Sources of this machine.
         codename: Codename of this machine if it is a Debian, else "".
         mirror: Taken in place of this machine's own, if given.
@@ -102,23 +110,28 @@ def sources_for(suite: str, here: list[Source], codename: str, mirror: str = "")
     Raises:
         SetupError: There is no mirror of Debian.
     """
+    base = suite.removesuffix(BACKPORTS)
+    extra = [suite] if suite != base else []
     if mirror:
-        return [Source(uris=[mirror], suites=[suite], components=["main"])]
+        return [Source(uris=[mirror], suites=[base, *extra], components=["main"])]
+    parts = [""] if base in UNRELEASED else ["", "-updates", "-security"]
     found = []
     for source in here:
-        # Backports are left out: the root is bare.
+        # Backports of this machine are left out: the root is bare.
         kept = [
-            suite + name.removeprefix(codename)
+            base + name.removeprefix(codename)
             for name in source.suites
-            if codename and name in (codename, f"{codename}-updates", f"{codename}-security")
+            if codename and name in [codename + part for part in parts]
         ]
+        if base in kept:
+            kept += extra
         if kept and "main" in source.components:
             found.append(replace(source, suites=kept, components=["main"]))
-    if not any(suite in source.suites for source in found):
+    if not any(base in source.suites for source in found):
         raise SetupError(
             "apt of this machine has no source of Debian; name a mirror: DEBIAN_MIRROR=URL"
         )
-    return sorted(found, key=lambda source: suite not in source.suites)
+    return sorted(found, key=lambda source: base not in source.suites)
 
 
 def stanzas(sources: list[Source]) -> str:
@@ -241,7 +254,7 @@ def make_root(place: Path, suite: str, sources: list[Source], options: str) -> N
             environment.setdefault(f"{scheme}_proxy", proxy[1])
     with log.open("w") as output:
         done = subprocess.run(
-            [*ISOLATED, *command, suite, str(tree), first.uris[0]],
+            [*ISOLATED, *command, suite.removesuffix(BACKPORTS), str(tree), first.uris[0]],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -253,6 +266,8 @@ def make_root(place: Path, suite: str, sources: list[Source], options: str) -> N
     put(tree, "/etc/apt/sources.list", "")
     put(tree, "/etc/apt/sources.list.d/debian.sources", stanzas(sources))
     put(tree, "/etc/apt/apt.conf.d/90host", options)
+    if suite.endswith(BACKPORTS):
+        put(tree, "/etc/apt/preferences.d/backports", PREFERENCES.format(suite=suite))
     for source in sources:
         key = source.options.get("signed-by", "")
         if key.startswith("/") and not (tree / key.lstrip("/")).exists():
@@ -311,10 +326,16 @@ def prepare(tree: Path, cache: Path, environment: Mapping[str, str]) -> list[Bin
     return list(dict.fromkeys(binds))
 
 
-def enter(tree: Path, binds: list[Bind], command: str, environment: Mapping[str, str]) -> int:
-    """Run a shell command in the checkout of a root; return its exit code."""
+def enter(
+    tree: Path,
+    binds: list[Bind],
+    command: str,
+    environment: Mapping[str, str],
+    directory: str = CHECKOUT,
+) -> int:
+    """Run a shell command in a directory of a root; return its exit code."""
     lines = [f"{bind.source}\t{bind.target}\t{'rw' if bind.writable else 'ro'}" for bind in binds]
-    inside = ["/bin/bash", "-euo", "pipefail", "-c", f"cd {CHECKOUT}\n{command}"]
+    inside = ["/bin/bash", "-euo", "pipefail", "-c", f"cd {directory}\n{command}"]
     shell = ["bash", "-euo", "pipefail", "-c", ENTER, "enter", str(tree), "\n".join(lines)]
     variables = [f"{key}={value}" for key, value in environment.items()]
     done = subprocess.run(
@@ -337,8 +358,47 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def run(suite: str, command: str) -> int:
+def run(suite: str, command: str, given: Sequence[Path] = ()) -> int:
     """Do it all; return the exit code of the command.
+
+    Args:
+        suite: Of Debian.
+        command: For a shell in the checkout.
+        given: Files for the folder ``dist`` of the checkout.
+
+    Raises:
+        SetupError: The root could not be created, or a file is not there.
+    """
+    for path in given:
+        if not path.is_file():
+            raise SetupError(f"{path} is not a file")
+    environment = passed_environment(os.environ)
+    with bare_root(suite) as cache:
+        tree = cache / "run"
+        remove(tree)
+        try:
+            copy = ["cp", "-a", str(cache / "bare" / "tree"), str(tree)]
+            subprocess.run([*ISOLATED, *copy], check=True)
+            copy_checkout(tree)
+            for path in given:
+                target = tree / CHECKOUT.lstrip("/") / "dist"
+                target.mkdir(exist_ok=True)
+                shutil.copy(path, target)
+            binds = prepare(tree, cache, environment)
+            started = time.monotonic()
+            code = enter(tree, binds, command, environment)
+            print(f"{suite}: exit code {code} after {time.monotonic() - started:.0f} s", flush=True)
+            return code
+        finally:
+            remove(tree)
+
+
+@contextlib.contextmanager
+def bare_root(suite: str) -> Iterator[Path]:
+    """Make sure that there is a bare root, and keep other runs away from it.
+
+    Yields:
+        The folder with the root ``bare/tree``, in which a run may make others.
 
     Raises:
         SetupError: The root could not be created.
@@ -357,22 +417,9 @@ def run(suite: str, command: str) -> int:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pywebtransport"
     cache = base / suite
     cache.mkdir(parents=True, exist_ok=True)
-    environment = passed_environment(os.environ)
     with locked(cache / "lock"):
         make_root(cache / "bare", suite, sources, options)
-        tree = cache / "run"
-        remove(tree)
-        try:
-            copy = ["cp", "-a", str(cache / "bare" / "tree"), str(tree)]
-            subprocess.run([*ISOLATED, *copy], check=True)
-            copy_checkout(tree)
-            binds = prepare(tree, cache, environment)
-            started = time.monotonic()
-            code = enter(tree, binds, command, environment)
-            print(f"{suite}: exit code {code} after {time.monotonic() - started:.0f} s", flush=True)
-            return code
-        finally:
-            remove(tree)
+        yield cache
 
 
 def main() -> int:
@@ -380,12 +427,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("suite", help="bookworm, trixie, ...")
+    parser.add_argument("suite", help="bookworm, trixie, trixie-backports, sid, ...")
     parser.add_argument("command", help="what the shell runs in the checkout")
+    parser.add_argument("--give", type=Path, action="append", default=[], metavar="FILE")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     try:
-        return run(arguments.suite, arguments.command)
+        return run(arguments.suite, arguments.command, arguments.give)
     except KeyboardInterrupt:
         return 130
     except (SetupError, OSError, subprocess.CalledProcessError) as error:

@@ -218,7 +218,8 @@ def exported(tree: ast.Module) -> set[str]:
     return {
         each.value
         for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        if (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+        or (isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "__all__")
         for each in ast.walk(node.value)
         if isinstance(each, ast.Constant) and isinstance(each.value, str)
     }

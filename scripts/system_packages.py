@@ -9,6 +9,7 @@ Standard library only: this runs before anything else.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib.util
 import os
 import re
@@ -239,6 +240,19 @@ def set_up(groups: list[str]) -> None:
     """
     vendor = load_requirements()
     catalogue = vendor.load()
+    if not missing(vendor, catalogue, groups):
+        return
+    with LIBRARIES.open() as file:  # apt works for one at a time; the others would fail
+        fcntl.flock(file, fcntl.LOCK_EX)
+        install_all(vendor, catalogue, groups)
+
+
+def install_all(vendor: ModuleType, catalogue: Any, groups: list[str]) -> None:
+    """Install what is missing now.
+
+    Raises:
+        SetupError: Something is missing and could not be installed from here.
+    """
     # Libraries can only be found once pkg-config is installed: hence a second round.
     for attempt in range(2):
         found = missing(vendor, catalogue, groups)

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..utils._turns import Turns
-from ..utils._waiters import Waiters
+from ..utils._closing import in_turns
+from .presence import LOOKS, Presence
+from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
     from .._transport import Stream
     from ..h3._connection import H3Connection
+    from .connection import WebTransportConnection
     from .session import WebTransportSession
 
 __all__ = ["Closing", "before", "close_sessions", "sessions_flushed"]
@@ -46,23 +48,13 @@ async def close_sessions(
 
     Cancellation: all of them are closed at once.
     """
-    loop = asyncio.get_running_loop()
-    turns = Turns.of(loop)
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        for session in sessions:
-            tasks.append(loop.create_task(session.close_until(deadline, code, reason)))
-            turns.woke()
-            await turns.pause()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        raise
+    await in_turns(session.close_until(deadline, code, reason) for session in sessions)
 
 
-async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> None:
-    """Wait until the peer has read the end of every session.
+async def sessions_flushed(
+    connection: WebTransportConnection, h3: H3Connection, deadline: float
+) -> None:
+    """Wait until the peer has read the end of every session, or is gone.
 
     An acknowledgement only means that the peer's QUIC stack has the data: a CONNECTION_CLOSE
     that follows directly can overtake it there. So this also waits for the peer to end its
@@ -70,14 +62,14 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
     come in one packet, and this wakes up once.
 
     Args:
-        h3: The HTTP/3 side of the connection.
+        connection: The connection.
+        h3: Its HTTP/3 side.
         deadline: Wait for acknowledgements until then, on the clock of the loop.
-        name: The name of the connection for the log.
 
     Cancellation: safe.
     """
     loop = asyncio.get_running_loop()
-    waiters = Waiters()
+    waiters: EagerWaiters | None = None
     told = False  # every end is acknowledged
     while streams := [
         stream
@@ -85,6 +77,9 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
         if (stream := session.stream) is not None
         and not (stream.is_closed or (_is_told(stream) and _is_readable(stream)))
     ]:
+        if waiters is None:
+            waiters, presence = EagerWaiters(loop), Presence(connection)
+            patience = presence.patience
         waiting = [stream for stream in streams if not _is_told(stream)]
         if not waiting and not told:
             told = True
@@ -92,14 +87,21 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
         left = deadline - loop.time()
         if left <= 0:
             if waiting:
-                _logger.debug("connection %s: the peer did not acknowledge the end", name)
+                _logger.debug(
+                    "connection %s: the peer did not acknowledge the end", connection.connection_id
+                )
             return
+        arm = partial(_arm, waiting or streams, waiters)
         try:
-            await waiters.wait(left, arm=partial(_arm, waiting or streams, waiters))
+            if await waiters.wait(min(left, patience), arm=arm):
+                continue
         finally:
             for stream in streams:
                 stream.set_acked_waiter(None)
                 stream.set_read_waiter(None)
+        if presence.is_gone():
+            return
+        patience = presence.patience / LOOKS
 
 
 class Closing:
@@ -158,7 +160,7 @@ def _is_told(stream: Stream) -> bool:
     return stream.is_acked or stream.is_stopped
 
 
-def _arm(streams: list[Stream], waiters: Waiters) -> None:
+def _arm(streams: list[Stream], waiters: EagerWaiters) -> None:
     """Wake ``waiters`` when a stream is acknowledged or the peer ends it."""
     for stream in streams:
         if not stream.is_acked:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from .._header_map import HeaderMap
 from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket
 from .._quic import ConnectionPort, QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
@@ -41,6 +42,7 @@ from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
+from . import story
 from .closing import Closing, before, close_sessions, sessions_flushed
 from .driver import Driver
 from .endpoint import client_endpoint
@@ -448,10 +450,11 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             if self._driver is not None:
                 # After the time is up: the remaining peers do not answer.
                 with contextlib.suppress(builtins.TimeoutError):
-                    async with while_present(self, deadline):
-                        sessions = list(self._sessions.values())
-                        await close_sessions(sessions, before(deadline), code, reason)
-                        await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
+                    if self._sessions:
+                        async with while_present(self, deadline):
+                            sessions = list(self._sessions.values())
+                            await close_sessions(sessions, before(deadline), code, reason)
+                    await sessions_flushed(self, self._driver.h3, deadline)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
         finally:
@@ -646,22 +649,23 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED
         )
         self._established_at = get_timestamp()
+        story.established(self)
         if driver.quic.is_closed and driver.quic.close_info is not None:
             driver.connection_closed(driver.quic.close_info)
             return
-        if driver.h3.settings_known:
-            self._settings_received(driver.h3.peer_settings)
         if self._has_listeners(EventType.CONNECTION_ESTABLISHED):
             self._emit_nowait(
                 EventType.CONNECTION_ESTABLISHED,
                 {"connection_id": self._id, "remote_address": self.remote_address},
             )
+        if driver.h3.settings_known:
+            self._settings_received(driver.h3.peer_settings)
 
     def _open_h3_session(
         self,
         *,
         path: str,
-        headers: HeadersToSend,
+        headers: HeaderMap,
         events: PendingSession,
         application_protocols: Sequence[str],
         require: bool,
@@ -671,13 +675,12 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             raise self._error or ConnectionError(
                 f"cannot open a session: the connection is {self._state}"
             )
-        fields = check_fields(headers)
-        origin = fields.pop("origin", None)
+        origin = headers.pop("origin", None)
         self.record_activity()
         return driver.h3.open_session(
             authority=self._authority,
             path=path,
-            headers=fields,
+            headers=headers,
             origin=origin,
             application_protocols=application_protocols,
             require_application_protocol=require,
@@ -698,7 +701,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         pending = PendingSession(asyncio.get_running_loop().create_future())
         pending.h3 = self._open_h3_session(
             path=path,
-            headers=request_fields(config),
+            headers=check_fields(request_fields(config)),
             events=pending,
             application_protocols=config.application_protocols,
             require=config.require_application_protocol,
@@ -793,6 +796,11 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
 
+    def _is_lost(self) -> bool:
+        """Whether nothing can be sent any more; the sessions may not have been told yet."""
+        driver = self._driver
+        return driver is not None and driver.quic.close_info is not None
+
     def _get_loss(self) -> WebTransportError | None:
         """Return why the connection ended, before its sessions were told; None: it has not."""
         driver = self._driver
@@ -808,6 +816,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     def _settings_received(self, settings: Mapping[int, int]) -> None:
         self._ready = True
         self._ready_waiters.wake()
+        story.settings_received(self)
         if self._has_listeners(EventType.SETTINGS_RECEIVED):
             self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
@@ -818,6 +827,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     def _goaway_received(self) -> None:
         if self._state is ConnectionState.CONNECTED:
             self._state = ConnectionState.DRAINING
+            story.goaway_received(self)
 
     def _protocol_failed(self, error: Exception) -> None:
         self.error_count += 1
@@ -867,6 +877,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self._closing is not None:
             self._closing.cancel()
         self._closed_at = get_timestamp()
+        story.connection_over(self)
         self.memory_budget.close()
         self._ready_waiters.wake()
         self._closed_waiters.wake()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..exceptions import DatagramArgumentError, invalid_config
-from ..utils._checks import check_data, check_whole
+from ..utils._checks import check_data, check_whole, is_buffer
 
 __all__ = [
     "MAX_PRIORITY",
@@ -36,9 +36,10 @@ def check_payloads(datagrams: Any) -> list[bytes]:
 
     Raises:
         ConfigurationError: ``datagrams`` is a single datagram or not a collection, or an item
-            is neither a buffer nor a string.
+            is neither a buffer nor a string. Any buffer is one datagram, even if it can be
+            iterated over, as an array can.
     """
-    one = isinstance(datagrams, str | bytes | bytearray | memoryview)
+    one = isinstance(datagrams, str) or is_buffer(datagrams)
     if one or not isinstance(datagrams, Collection):
         kind = type(datagrams).__name__
         raise _wrong(
@@ -46,7 +47,7 @@ def check_payloads(datagrams: Any) -> list[bytes]:
             "datagrams",
             datagrams,
         )
-    return [check_payload(data) for data in datagrams]
+    return [data if data.__class__ is bytes else check_payload(data) for data in datagrams]
 
 
 def check_priority(priority: Any) -> None:

@@ -13,7 +13,7 @@ from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
 from ..utils import _clock as clock
-from ..utils._awaitable import NO, YES, AwaitableBool, Awaited, awaited
+from ..utils._awaitable import NO, YES, AwaitableBool, Awaited, awaited, compiled
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._timing import get_timestamp
 from ..utils._waiters import Line, Turn, Waiters, give_up, require_loop
@@ -232,6 +232,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     # ----------------------------------------------------------------- sending
 
     @awaited
+    @compiled(DatagramPort)
     def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> Awaited[None]:
         """Send one datagram; wait while the outgoing queue is full.
 
@@ -251,7 +252,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Cancellation: safe; a cancelled send was not queued.
         """
-        return self._send(data, priority, ttl)
+        raise NotImplementedError
 
     def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> AwaitableBool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
@@ -286,7 +287,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
         """
         payloads = check_payloads(datagrams)
         connection = self._session._connection
-        for payload in payloads:
+        done = self._send_many(payloads) if priority == 0 and ttl is None else 0
+        for payload in payloads[done:]:
             if connection._datagram_gates or not self.submit(payload, priority, ttl):
                 await send_in_turn(self, payload, priority, ttl)
         return len(payloads)
@@ -305,6 +307,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     # --------------------------------------------------------------- receiving
 
     @awaited
+    @compiled(DatagramPort)
     def receive(self, *, timeout: float | None = None) -> Awaited[bytes]:
         """Return the next datagram, waiting for one.
 
@@ -318,7 +321,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Cancellation: safe, no datagram is lost.
         """
-        return self._receive(timeout)
+        raise NotImplementedError
 
     async def receive_many(
         self, max_count: int = 64, *, timeout: float | None = None
@@ -331,16 +334,9 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
         """
         if max_count.__class__ is not int or max_count < 1:
             check_limit("max_count", max_count)
-        queue = self._queue
-        if (
-            queue is None
-            or not queue.waiting
-            or self._receivers
-            or self._incoming_max_age is not None
-        ):
-            queue = await self._wait_readable(timeout)
-        else:
-            queue = await self._give_turn(timeout)
+        queue = await (
+            self._wait_readable(timeout) if self._ready() is None else self._give_turn(timeout)
+        )
         if self._receivers:
             # Some of them are for others.
             max_count = min(max_count, len(queue.waiting) - self._receivers.served)
@@ -373,13 +369,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Raises and cancellation: as ``receive``.
         """
-        queue = self._queue
-        if (
-            queue is None
-            or not queue.waiting
-            or self._receivers
-            or self._incoming_max_age is not None
-        ):
+        queue = self._ready()
+        if queue is None:
             queue = await self._wait_readable(timeout)
         arrived = queue.oldest_arrival()
         data = queue.pop()
@@ -609,18 +600,20 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
     async def _receive_other(self, timeout: float | None) -> bytes:
         """Receive as ``receive``: within a time limit, or after others had a turn."""
-        queue = self._queue
-        if (
-            queue is None
-            or not queue.waiting
-            or self._receivers
-            or self._incoming_max_age is not None
-        ):
+        queue = self._ready()
+        if queue is None:
             queue = await self._wait_readable(timeout)
         elif not self._receive_sequence & _IN_A_ROW:
             queue = await self._give_turn(timeout)
         self._receive_sequence += 1
         return queue.pop()
+
+    def _ready(self) -> IncomingDatagrams | None:
+        """The queue, if you can take a datagram at once: none can expire, and nobody is first."""
+        queue = self._queue
+        if queue is None or not queue.waiting or self._receivers:
+            return None
+        return queue if self._incoming_max_age is None else None
 
     def _expire(self) -> None:
         """Drop incoming datagrams older than ``incoming_max_age``."""
@@ -633,10 +626,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
         turns = self._session.turns
         if turns.is_over:
             await turns.pause()
-        queue = self._queue
-        if queue is None or not queue.waiting or self._receivers:
-            return await self._wait_readable(timeout)
-        return queue
+        queue = self._ready()
+        return await self._wait_readable(timeout) if queue is None else queue
 
     async def _wait_readable(self, timeout: float | None) -> IncomingDatagrams:
         """Return the queue once a datagram waits in it."""

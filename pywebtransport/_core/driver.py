@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
-from .._quic import DatagramRoutes, QuicTls
+from .._quic import DatagramRoutes, QuicTls, StreamRoutes
 from .._transport import CloseInfo, Stream, Transport
 from ..exceptions import WebTransportError
 from ..h3._connection import H3Connection
@@ -17,6 +17,7 @@ from ..h3._session import H3Session
 from ..utils._deadlines import Deadlines
 from ..utils._turns import Turns
 from .errors import error_from_close
+from .waiting import eager_future
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
@@ -71,7 +72,7 @@ class Driver:
         self.h3 = h3 = H3Connection(
             quic, self, Deadlines.of(loop).call_later, self.turns, options, is_client=is_client
         )
-        self.stream_ready = h3.stream_ready
+        self.stream_ready = StreamRoutes(h3.sessions, h3.stream_ready)
         self.datagrams_received = DatagramRoutes(h3.datagram_routes, h3.datagrams_received)
         self.streams_available = h3.streams_available
         self.datagram_writable = h3.datagram_writable
@@ -88,9 +89,8 @@ class Driver:
         token: bytes | None,
     ) -> None:
         """Client: start the handshake with one address."""
-        self.handshake = asyncio.get_running_loop().create_future()
-        # The caller may ignore the result; a lost race is not an error to report.
-        self.handshake.add_done_callback(_look_at)
+        # Nobody need look at the result: a lost race is not an error to report.
+        self.handshake = eager_future(asyncio.get_running_loop())
         quic = endpoint.connect(
             remote, server_name=server_name, handler=self, tls=tls, ticket=ticket, token=token
         )
@@ -148,7 +148,8 @@ class Driver:
 
     def settings_received(self, settings: Mapping[int, int]) -> None:
         """The peer's SETTINGS are in."""
-        if self.owner is not None:
+        # A server's may come before the handshake is over: then ``_take`` reports them.
+        if self.owner is not None and self.active:
             self.owner._settings_received(settings)
 
     def session_requested(self, session: H3Session) -> None:
@@ -171,8 +172,3 @@ class Driver:
         """The peer broke a rule of HTTP/3 or WebTransport."""
         if self.owner is not None:
             self.owner._protocol_failed(error)
-
-
-def _look_at(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()

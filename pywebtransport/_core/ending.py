@@ -24,6 +24,7 @@ from ..utils._checks import check_text, check_whole
 from ..utils._text import printable
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns, for_each
+from . import story
 from .closing import before
 from .opening import require_home, session_over, wait_finished_streams
 
@@ -136,6 +137,7 @@ def end(
         if session._acceptors is not None:
             session._acceptors.end()
         session_over(session)
+        story.session_over(session)
         session._connection._remove_session(session)
         if session.on_end is not None:
             session.on_end(session)

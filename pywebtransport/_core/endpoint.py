@@ -22,7 +22,8 @@ from .settings import quic_settings
 __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
 
 _logger = logging.getLogger("pywebtransport.connection")
-_quic_logger = logging.getLogger("pywebtransport.quic")
+# Its own logger: with ``debug``, it would hide everything else.
+_trace_logger = logging.getLogger("pywebtransport.quic.trace")
 
 
 def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
@@ -120,7 +121,7 @@ def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
 
 def _log_line(line: str) -> None:
     """Log a line of the QUIC library; it may contain text from the peer."""
-    _quic_logger.debug("%s", printable_line(line))
+    _trace_logger.debug("%s", printable_line(line))
 
 
 class _Appending:

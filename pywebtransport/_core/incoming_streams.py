@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from .._quic import STREAMS_AT_ONCE, IncomingPort
 from ..utils._waiters import Line, Turn, require_loop
 from .receive_stream import WebTransportReceiveStream
-from .stream import WebTransportStream
 
 if TYPE_CHECKING:
     from .session import WebTransportSession
 
 __all__ = ["Acceptors", "IncomingStreams"]
 
-_AT_ONCE: Final = 16
-"""How many streams an iterator takes per turn of the event loop: each may start a task."""
-
-_AnyStream = WebTransportStream | WebTransportReceiveStream
 _StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
 
 
@@ -48,18 +45,10 @@ class Acceptors:
         self.unidirectional.serve_all()
 
 
-class IncomingStreams(Generic[_StreamT]):
+class IncomingStreams(IncomingPort, Generic[_StreamT]):
     """Iterates over streams that the peer opened; several iterators take turns."""
 
-    __slots__ = (
-        "_acceptors",
-        "_bidirectional",
-        "_first",
-        "_second",
-        "_taken",
-        "_unidirectional",
-        "session",
-    )
+    __slots__ = ("_acceptors",)
 
     def __init__(
         self, session: WebTransportSession, *, bidirectional: bool, unidirectional: bool
@@ -68,10 +57,6 @@ class IncomingStreams(Generic[_StreamT]):
         self._bidirectional = bidirectional
         self._unidirectional = unidirectional
         self._acceptors: Acceptors | None = None
-        self._taken = 0  # without waiting
-        # The queues of callers for the wanted kinds; created by the first caller that waits.
-        self._first: Line | None = None
-        self._second: Line | None = None
         if session._acceptors is not None:
             self._know(session._acceptors)
 
@@ -83,9 +68,14 @@ class IncomingStreams(Generic[_StreamT]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> _StreamT:
+    if TYPE_CHECKING:
+
+        def __anext__(self) -> Coroutine[Any, Any, _StreamT]: ...
+
+    async def _next(self) -> _StreamT:
+        """As ``__anext__``, if there is no stream, or others come first."""
         session = self.session
-        if self._taken >= _AT_ONCE:
+        if self._taken >= STREAMS_AT_ONCE:
             self._taken = 0
             if session._incoming_bidi or session._incoming_uni:
                 # Let the tasks for those streams, and everything else in this loop, run first.
@@ -98,10 +88,11 @@ class IncomingStreams(Generic[_StreamT]):
                 or not (first.turns or first.served or second.turns or second.served)
                 or session.is_closed
             ):
-                stream = _take(session, self._bidirectional, self._unidirectional)
+                stream: _StreamT | None
+                stream = session._take_stream(self._bidirectional, self._unidirectional)
                 if stream is not None:
                     self._taken += 1
-                    return stream  # type: ignore[return-value]
+                    return stream
                 if session.is_closed:
                     raise StopAsyncIteration
             if self._acceptors is None:
@@ -112,11 +103,12 @@ class IncomingStreams(Generic[_StreamT]):
             self._taken = 0
             stream = await self._wait(self._acceptors)
             if stream is not None:
-                return stream  # type: ignore[return-value]
+                return stream
 
-    async def _wait(self, acceptors: Acceptors) -> _AnyStream | None:
+    async def _wait(self, acceptors: Acceptors) -> _StreamT | None:
         """Wait in order for a stream; return None if the session has ended."""
         session = self.session
+        stream: _StreamT | None
         loop = asyncio.get_running_loop()
         if loop is not session._loop:
             require_loop(session._loop, loop)
@@ -136,7 +128,7 @@ class IncomingStreams(Generic[_StreamT]):
         if self._bidirectional != self._unidirectional:
             line = acceptors.bidirectional if self._bidirectional else acceptors.unidirectional
             line.leave(turn)
-            stream = _take(session, self._bidirectional, self._unidirectional)
+            stream = session._take_stream(self._bidirectional, self._unidirectional)
             if line.turns:
                 acceptors.serve(session, self._unidirectional)  # callers that came meanwhile
             return stream
@@ -144,32 +136,10 @@ class IncomingStreams(Generic[_StreamT]):
         bidi.leave(turn)
         uni.leave(turn)
         # A stream of the other kind may have arrived first.
-        stream = _take(
-            session,
+        stream = session._take_stream(
             len(session._incoming_bidi or ()) > bidi.served,
             len(session._incoming_uni or ()) > uni.served,
         )
         acceptors.serve(session, False)
         acceptors.serve(session, True)
         return stream
-
-
-def _take(
-    session: WebTransportSession, bidirectional: bool, unidirectional: bool
-) -> _AnyStream | None:
-    """Take the stream of these kinds that arrived first, or return None."""
-    bidi = session._incoming_bidi if bidirectional else None
-    uni = session._incoming_uni if unidirectional else None
-    stream: _AnyStream
-    if bidi and (not uni or bidi[0]._arrival < uni[0]._arrival):
-        stream = bidi.popleft()
-    elif uni:
-        stream = uni.popleft()
-    else:
-        return None
-    stream._arrival = 0  # it belongs to the application now
-    if session._close_info is not None:
-        stream._session = session  # see _end_stream
-    if stream._quic.is_closed:
-        stream._check_done()
-    return stream

@@ -42,6 +42,7 @@ __all__ = [
     "request_delay",
     "require_home",
     "session_over",
+    "spare_streams",
     "stream_freed",
     "unanswered",
     "wait_finished_streams",
@@ -160,6 +161,25 @@ def credit_grew(session: WebTransportSession, unidirectional: bool) -> None:
     if gates:
         gates.open((session, unidirectional))
         gates.open(_PEER_CONNECTION[unidirectional])
+
+
+def spare_streams(session: WebTransportSession, unidirectional: bool) -> int:
+    """Return how many more streams of one kind the session could open now."""
+    connection = session._connection
+    quic = connection._quic
+    if quic is None or session._state in _OVER:
+        return 0
+    allowed, opened = _session_credit(session, unidirectional)
+    left = [
+        quic.streams_left(unidirectional),
+        connection._max_local_streams - connection._local_streams,
+        session._max_streams - session._counted_local,
+    ]
+    if opened is None:
+        return 0
+    if allowed is not None:
+        left.append(allowed - opened)
+    return max(0, min(left))
 
 
 def session_over(session: WebTransportSession) -> None:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
 
-__all__ = ["Presence", "while_present"]
+__all__ = ["LOOKS", "Presence", "while_present"]
+
+LOOKS = 4
+"""How often a silent peer is looked at within the time in which it counts as gone."""
 
 _NS = 1e9
 # No peer counts as gone before this many seconds: programs pause, and so do networks.
@@ -98,4 +101,4 @@ class _Watch:
         if self._presence.is_gone():
             self._limit.reschedule(self._loop.time())
         else:
-            self._timer = self._loop.call_later(self._presence.patience / 4, self._look)
+            self._timer = self._loop.call_later(self._presence.patience / LOOKS, self._look)

@@ -27,14 +27,14 @@ __all__ = ["Pressure"]
 _logger = logging.getLogger("pywebtransport.connection")
 
 _REASON = "the memory for peers is used up, and this connection holds most of it"
+# Two looks at all connections are so many seconds apart, and at least so many times the
+# duration of the first one.
 _PAUSE = 0.01
-"""Seconds between two looks at all connections,"""
 _SHARE = 20
-"""and at least so many times the duration of the last look."""
+# Data may be refused for so many seconds. Then connections are closed until this fraction of
+# the limit, one sixteenth, is free.
 _PATIENCE = 5.0
-"""Seconds for which data may be refused before connections are closed for it."""
 _MARGIN = 16
-"""Then so large a part of the limit is freed, if less is free."""
 
 
 class Pressure:
@@ -74,7 +74,7 @@ class Pressure:
         return self.total >= self._budget.limit
 
     def full(self) -> None:
-        """Nothing is left after a turn; called for each turn while this is so."""
+        """Look for connections to close; called after each turn that leaves nothing free."""
         if time.monotonic() >= self._next_look:
             self._look(self._budget.limit)
 
@@ -88,7 +88,7 @@ class Pressure:
             self._look(self._budget.limit - self._budget.limit // _MARGIN)
 
     def makes_room(self) -> bool:
-        """Whether there is room, or will be when connections were closed."""
+        """Whether there is room, or will be once connections are closed."""
         if not self.is_full:
             return True
         pause = self._next_look - time.monotonic()
@@ -100,7 +100,7 @@ class Pressure:
         return self._helps
 
     def _look(self, most: int, pause: float = 0.0) -> None:
-        """Look at the connections, in ``pause`` seconds, when their readers had their turn."""
+        """Look at the connections in ``pause`` seconds, after their readers have had a turn."""
         loop = running_loop()
         if loop is not None and loop not in self._looking:
             self._looking.add(loop)

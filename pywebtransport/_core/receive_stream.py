@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
+from .._quic import StreamPort
 from .._states import ErrorCode, EventType, StreamDirection
 from ..events import EventEmitter
 from ..exceptions import (
@@ -17,7 +17,7 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..utils._awaitable import Awaited, awaited
+from ..utils._awaitable import Awaited, awaited, compiled
 from ..utils._checks import check_data, check_integer, check_whole
 from ..utils._waiters import require_loop
 from .stream_base import DONE, _StreamBase, passed
@@ -66,6 +66,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     # ---------------------------------------------------------------- reading
 
     @awaited
+    @compiled(StreamPort)
     def read(self, size: int = 8192) -> Awaited[bytes]:
         """Return between 1 and ``size`` bytes as soon as any are available.
 
@@ -85,7 +86,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Cancellation: safe, nothing is consumed.
         """
-        return self._read(size)
+        raise NotImplementedError
 
     async def readinto(self, buffer: bytearray | memoryview) -> int:
         """Read available bytes into ``buffer``; wait for at least one byte.
@@ -128,7 +129,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             self._finish_receive()
         return count
 
-    async def read_all(self, max_size: int | None = None) -> bytes:
+    @awaited
+    @compiled(StreamPort)
+    def read_all(self, max_size: int | None = None) -> Awaited[bytes]:
         """Read to the end of the stream.
 
         Args:
@@ -143,40 +146,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Cancellation: not safe, the bytes read so far are lost. Use ``read`` if you expect
         cancellation.
         """
-        if max_size is not None and (max_size.__class__ is not int or max_size < 0):
-            check_integer("max_size", max_size, 0, sys.maxsize)
-        quic = self._quic
-        chunks: list[bytes] = []
-        total = 0
-        try:
-            while (data := quic.read(_CHUNK)) != b"":
-                if data is None:
-                    waiter = self._begin_wait()
-                    try:
-                        expired = await waiter
-                    finally:
-                        self._end_wait(waiter)
-                    if expired:
-                        raise self._timed_out()
-                    continue
-                chunks.append(data)
-                total += len(data)
-                self._reads += 1
-                self.bytes_read += len(data)
-                if max_size is not None and total > max_size:
-                    break
-        except WebTransportError as error:
-            raise self._read_failed(error) from None
-        if data:
-            self._unread(b"".join(chunks))
-            raise StreamError(
-                f"stream {self.stream_id} is longer than max_size={max_size} bytes",
-                stream_id=self.stream_id,
-                details={"max_size": max_size, "received": total},
-            )
-        self._reads += 1
-        self._finish_receive()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        raise NotImplementedError
 
     async def read_iter(self, chunk_size: int = 8192) -> AsyncIterator[bytes]:
         """Iterate over the bytes in pieces of at most ``chunk_size`` until the end.
@@ -187,7 +157,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         while data := await self.read(chunk_size):
             yield data
 
-    async def readexactly(self, n: int) -> bytes:
+    @awaited
+    @compiled(StreamPort)
+    def readexactly(self, n: int) -> Awaited[bytes]:
         """Read exactly ``n`` bytes.
 
         Raises:
@@ -197,31 +169,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Cancellation: safe, the bytes read so far are put back.
         """
-        if n.__class__ is not int or not 0 <= n <= sys.maxsize:
-            check_whole("n", n, 0)
-            if n < 0:
-                raise ConfigurationError(f"n must be >= 0, got {n}", config_key="n", config_value=n)
-        chunks: list[bytes] = []
-        missing = n
-        try:
-            while missing:
-                data = await self.read(missing)
-                if not data:
-                    partial = b"".join(chunks)
-                    raise StreamError(
-                        f"stream {self.stream_id} ended after {len(partial)} of {n} bytes",
-                        stream_id=self.stream_id,
-                        stream_state=self.state,
-                        details={"partial": partial, "expected": n},
-                    )
-                chunks.append(data)
-                missing -= len(data)
-        except (asyncio.CancelledError, TimeoutError):
-            self._unread(b"".join(chunks))
-            raise
-        if self._quic.at_eof:
-            self._finish_receive()  # nobody needs to ask for the end
-        return b"".join(chunks)
+        raise NotImplementedError
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
         """Read up to and including ``separator``.
@@ -332,16 +280,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """Stop reading; same as ``stop_sending(0)``."""
         self.stop_sending(0)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.abort() if exc_type is not None else await self.close()
+    async def _end_failed_block(self) -> None:
+        await self.abort()
 
     # -------------------------------------------------------------- internal
 
@@ -361,6 +301,33 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         if size <= 0:
             return b"" if size == 0 else await self.read_all()
         return await self.read(int(size))
+
+    async def _read_all_other(self, max_size: int) -> bytes:
+        """Read as ``read_all``, for a limit that is no ordinary number."""
+        check_integer("max_size", max_size, 0, sys.maxsize)
+        return await self.read_all(int(max_size))
+
+    async def _read_exactly_other(self, n: int) -> bytes:
+        """Read as ``readexactly``, for a number that is no ordinary one."""
+        check_whole("n", n, 0)
+        if n < 0:
+            raise ConfigurationError(f"n must be >= 0, got {n}", config_key="n", config_value=n)
+        return await self.readexactly(int(n))
+
+    def _too_long(self, max_size: int, received: int) -> StreamError:
+        return StreamError(
+            f"stream {self.stream_id} is longer than max_size={max_size} bytes",
+            stream_id=self.stream_id,
+            details={"max_size": max_size, "received": received},
+        )
+
+    def _too_short(self, partial: bytes, expected: int) -> StreamError:
+        return StreamError(
+            f"stream {self.stream_id} ended after {len(partial)} of {expected} bytes",
+            stream_id=self.stream_id,
+            stream_state=self.state,
+            details={"partial": partial, "expected": expected},
+        )
 
     def _refuse_wait(self) -> None:
         """Raise the reason why waiting for data is pointless, or must not be."""

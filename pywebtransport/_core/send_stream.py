@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import Self
 
+from .._quic import StreamPort
 from .._states import Data, ErrorCode, StreamDirection
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
 from ..utils import _clock as clock
-from ..utils._awaitable import Awaited, awaited
+from ..utils._awaitable import Awaited, awaited, compiled
 from ..utils._checks import check_count, check_data, check_integer
 from ..utils._waiters import Line, Waiters, require_loop
 from .stream_base import DONE, _StreamBase, passed
@@ -127,14 +126,16 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     # ---------------------------------------------------------------- writing
 
     @awaited
+    @compiled(StreamPort)
     def write(
         self, data: Data, *, end_stream: bool = False, wait_flush: bool = True
     ) -> Awaited[None]:
         """Send bytes, in order and reliably.
 
         Args:
-            data: ``bytes``, ``bytearray``, ``memoryview``, or ``str`` (sent as UTF-8).
-                Large ``bytes`` are not copied.
+            data: ``bytes``, any other C-contiguous buffer (``bytearray``, ``memoryview``, arrays),
+                or ``str`` (sent as UTF-8). Large ``bytes``, and views of them, are not copied;
+                other buffers are, so you may change them afterwards.
             end_stream: Finish the stream after these bytes (FIN).
             wait_flush: If False, the call never waits; watch ``write_buffer_size`` then.
 
@@ -149,7 +150,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Cancellation: safe for ``bytes`` and ``str``, which are completely queued before
         any wait. The rest of a larger mutable buffer may be unsent.
         """
-        return self._write(data, end_stream, wait_flush)
+        raise NotImplementedError
 
     async def writelines(self, lines: list[Data]) -> None:
         """Call ``write`` for each item. Other tasks may write between them.
@@ -162,6 +163,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             await self.write(sendable)
 
     @awaited
+    @compiled(StreamPort)
     def write_all(self, data: Data, chunk_size: int = 8192) -> Awaited[None]:
         """Write ``data`` and finish the stream.
 
@@ -173,9 +175,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
         Cancellation: as ``write``.
         """
-        if chunk_size.__class__ is not int or chunk_size < 1:
-            return self._write_chunks(data, chunk_size)
-        return self._write(data, True, True)
+        raise NotImplementedError
 
     async def flush(self) -> None:
         """Send queued bytes now, and wait until few of them are left.
@@ -211,21 +211,15 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         self._writes += 1
         return True
 
+    @compiled(StreamPort)
     def finish(self) -> None:
         """Finish the stream (FIN) like ``close()``, without waiting. Idempotent.
 
         Raises: as ``close``.
         """
-        if self.is_writable:
-            try:
-                if self._rest is not None:
-                    self._queue_rest()
-                if not self._quic.fin_written:
-                    self._quic.write(b"", True)
-            except WebTransportError as error:
-                raise self._write_failed(error) from None
 
-    async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
+    @awaited
+    def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> Awaited[None]:
         """Finish the stream: the peer reads to the end (FIN). Idempotent.
 
         Does not wait for the peer; ``wait_acknowledged`` does.
@@ -237,10 +231,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Raises:
             StreamStoppedError: The peer had stopped reading before the FIN.
         """
-        if code is None:
-            self.finish()
-        else:
-            self.reset(code)
+        return self._close(code=code)
 
     async def wait_acknowledged(self) -> None:
         """Wait until the peer's QUIC stack has acknowledged every byte and the FIN.
@@ -352,16 +343,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """Return True once no more bytes can be written."""
         return not self.is_writable
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.abort() if exc_type is not None else await self.close()
+    async def _end_failed_block(self) -> None:
+        await self.abort()
 
     # -------------------------------------------------------------- internal
 
@@ -386,7 +369,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         try:
             if self._rest is not None:
                 self._queue_rest()
-            if isinstance(sendable, bytes):
+            # The stream keeps views of bytes as it keeps bytes: they cannot change.
+            if isinstance(sendable, bytes) or type(sendable.obj) is bytes:
                 queued = self._quic.write(sendable, end_stream)
                 self.bytes_sent += len(sendable)
             else:

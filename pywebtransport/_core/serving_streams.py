@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
@@ -13,7 +12,7 @@ from ..exceptions import invalid_config
 from ..utils._async_functions import why_not_awaitable
 from ..utils._checks import check_instance, check_integer, check_signature
 from ..utils._failures import describe_error, is_normal_end, log_application_error, name_of
-from ..utils._tasks import cancel_in_turns, is_being_cancelled
+from ..utils._tasks import cancel_in_turns, is_being_cancelled, start_task
 from ..utils._waiters import require_loop
 from .incoming_streams import IncomingStreams
 from .receive_stream import WebTransportReceiveStream
@@ -130,7 +129,7 @@ class _Running:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Start a task; on Python 3.12 and later it may have ended when this returns."""
-        task = _start(self._loop, coroutine)
+        task = start_task(self._loop, coroutine)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -158,23 +157,6 @@ class _Running:
         self._tasks.discard(task)
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
-
-
-if sys.version_info >= (3, 12):
-
-    def _start(
-        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
-    ) -> asyncio.Task[None]:
-        if loop.get_task_factory() is not None:  # the application knows how to start tasks
-            return loop.create_task(coroutine)
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-
-else:
-
-    def _start(
-        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
-    ) -> asyncio.Task[None]:
-        return loop.create_task(coroutine)
 
 
 async def _serve(

@@ -7,7 +7,6 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
@@ -29,7 +28,7 @@ from ..h3._error_codes import code_from_wire
 from ..h3._fields import check_rejection
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils._awaitable import Awaited, awaited
+from ..utils._awaitable import Awaited, awaited, compiled
 from ..utils._checks import (
     check_count,
     check_data,
@@ -42,8 +41,7 @@ from ..utils._checks import (
 )
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils._timing import get_timestamp
-from ..utils._waiters import Waiters
-from . import ending, opening, orphans, serving_streams
+from . import ending, opening, orphans, serving_streams, story
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
 from .datagram_transport import WebTransportDatagramTransport
@@ -65,6 +63,7 @@ from .stream_base import DONE, _StreamBase
 from .stream_manager import StreamManager
 from .structured_datagrams import StructuredDatagramTransport
 from .structured_stream import DEFAULT_MAX_MESSAGE_SIZE, StructuredStream, check_message_size
+from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
     from ..config import ClientConfig, ServerConfig
@@ -186,13 +185,13 @@ class WebTransportSession(SessionPort, EventEmitter):
         self.write_low_water = connection.write_low_water
         # Weak: a stream is kept alive by its users; see ``orphans``.
         self._streams = {}
-        self._ready_waiters = Waiters()
-        self._closed_waiters = Waiters()
-        self._draining_waiters: Waiters | None = None  # created by the first waiter
+        self._draining_waiters: EagerWaiters | None = None  # created by the first waiter
         self._close_info = None
         self._error: Exception | None = None
-        self._loop = asyncio.get_running_loop()
-        self._eager = EagerTurn.of(self._loop)
+        loop = self._loop = asyncio.get_running_loop()
+        self._eager = EagerTurn.of(loop)
+        self._ready_waiters = EagerWaiters(loop)
+        self._closed_waiters = EagerWaiters(loop)
         # Client: how the session ended in the turn in which it became ready (_become_ready).
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
@@ -204,6 +203,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         self._datagrams: WebTransportDatagramTransport | None = None  # made when used
         h3.events = self
         connection._add_session(self)
+        story.requested(self)
 
     # -------------------------------------------------------------- properties
 
@@ -220,18 +220,25 @@ class WebTransportSession(SessionPort, EventEmitter):
 
     @property
     def state(self) -> SessionState:
-        """CONNECTING, CONNECTED, DRAINING, CLOSING or CLOSED."""
-        return self._state
+        """CONNECTING, CONNECTED, DRAINING, CLOSING or CLOSED.
+
+        CLOSING also while the connection is lost and the session is still to be told: its streams
+        may fail before.
+        """
+        state = self._state
+        if state not in _OVER and self._connection._is_lost():
+            return SessionState.CLOSING
+        return state
 
     @property
     def is_ready(self) -> bool:
         """The session is established and not closed."""
-        return self._state in (SessionState.CONNECTED, SessionState.DRAINING)
+        return self.state in (SessionState.CONNECTED, SessionState.DRAINING)
 
     @property
     def is_closed(self) -> bool:
         """The session has ended or is closing."""
-        return self._state in _OVER
+        return self.state in _OVER
 
     @property
     def close_info(self) -> SessionCloseInfo | None:
@@ -489,7 +496,12 @@ class WebTransportSession(SessionPort, EventEmitter):
         Cancellation: safe.
         """
         while self._close_info is None:
-            await self._closed_waiters.wait()
+            # Not ``wait()``: most handlers are here, and it would be one more coroutine for each.
+            future = self._closed_waiters.add(asyncio.get_running_loop())
+            try:
+                await future
+            finally:
+                self._closed_waiters.leave(future)
         return self._close_info
 
     async def wait_draining(self) -> bool:
@@ -506,7 +518,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         """
         while self._state not in _DRAINING_OR_OVER:
             if self._draining_waiters is None:
-                self._draining_waiters = Waiters()
+                self._draining_waiters = EagerWaiters()
             await self._draining_waiters.wait()
         return self._state is SessionState.DRAINING
 
@@ -517,20 +529,13 @@ class WebTransportSession(SessionPort, EventEmitter):
         """
         self._connection._close_later()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close(code=0 if exc_type is None else 1)
+    async def _end_failed_block(self) -> None:
+        await self.close(code=1)
 
     # ------------------------------------------------------------------- streams
 
     @awaited
+    @compiled(SessionPort)
     def create_bidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> Awaited[WebTransportStream]:
@@ -550,14 +555,15 @@ class WebTransportSession(SessionPort, EventEmitter):
 
         Cancellation: safe; no stream is opened.
         """
-        return self._open(False, timeout, send_order)
+        raise NotImplementedError
 
     @awaited
+    @compiled(SessionPort)
     def create_unidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> Awaited[WebTransportSendStream]:
         """Open a stream that only this end sends on; else as ``create_bidirectional_stream``."""
-        return self._open(True, timeout, send_order)
+        raise NotImplementedError
 
     def incoming_streams(
         self,
@@ -710,6 +716,7 @@ class WebTransportSession(SessionPort, EventEmitter):
             self._state = SessionState.DRAINING
             if self._draining_waiters is not None:
                 self._draining_waiters.wake()
+            story.drain_requested(self)
         self._emit_nowait(EventType.SESSION_DRAINING, {"session_id": self._session_id})
 
     def credit_updated(self, kind: str, limit: int) -> None:
@@ -764,6 +771,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         # The peer may ask this end to drain before it answers.
         self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
+        story.ready(self)
         if self.on_ready is not None:
             self.on_ready()
         self._ready_waiters.wake()

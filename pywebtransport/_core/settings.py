@@ -18,6 +18,7 @@ from ..exceptions import CertificateError, UnreachableError
 from ..h3._options import H3Options
 from ..utils._system import has_free_descriptor, out_of_descriptors
 from ..utils._tls_files import explained
+from ..utils._trust_store import TrustStore, fallback_store, named_store
 
 __all__ = [
     "client_tls",
@@ -152,17 +153,25 @@ def client_tls(config: ClientConfig) -> QuicTls:
         raise UnreachableError(f"cannot read certificates: {out_of_descriptors()}")
     # OPTIONAL only makes sense for servers: a server always sends a certificate.
     checked = config.verify_mode is not ssl.CERT_NONE
-    with _explaining(config.certfile, config.keyfile):
+
+    def made(store: TrustStore | None) -> QuicTls:
         return QuicTls(
             is_server=False,
             alpn=config.alpn_protocols,
             certfile=config.certfile or None,
             keyfile=config.keyfile or None,
-            ca_certs=config.ca_certs,
+            ca_certs=config.ca_certs if store is None else store.name,
+            ca_data=None if store is None else store.pem,
             verify=_VERIFY[ssl.CERT_REQUIRED if checked else ssl.CERT_NONE],
             certificate_hashes=config.pinned_hashes,
             keylog=config.keylog_file is not None,
         )
+
+    by_system = checked and config.ca_certs is None and not config.pinned_hashes
+    with _explaining(config.certfile, config.keyfile):
+        tls = made(named_store() if by_system else None)
+        # GnuTLS's own store comes first: a distribution may keep more in it than a file shows.
+        return tls if tls.has_roots else made(fallback_store())
 
 
 def server_tls(config: ServerConfig, *, ticket_key: bytes | None = None) -> QuicTls:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
+from .._quic import StreamPort
 from .._states import ErrorCode, StreamDirection
 from ..exceptions import WebTransportError
+from ..utils._awaitable import Awaited, awaited, compiled
 from ..utils._checks import check_number, check_seconds
 from ..utils._logs import shared_log
 from .receive_stream import WebTransportReceiveStream
@@ -39,16 +40,15 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
             and not (quic.fin_received or quic.is_reset or quic.buffered)
         )
 
-    async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
+    @awaited
+    @compiled(StreamPort)
+    def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> Awaited[None]:
         """Finish the sending half (FIN); the receiving half stays open for the answer.
 
         Idempotent. ``abort`` ends both halves, ``stop_sending`` ends the receiving half.
         Arguments and errors are those of ``WebTransportSendStream.close``.
         """
-        if code is None:
-            self.finish()
-        else:
-            self.reset(code)
+        raise NotImplementedError
 
     async def abort(self, code: ErrorCode = 0) -> None:
         """Reset the sending half and stop the receiving half, both with ``code``."""
@@ -58,23 +58,12 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
     async def initialize(self) -> None:
         """Do nothing; kept for compatibility. A new stream is ready to use."""
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def _end_block(self) -> None:
+        """Finish the sending half and stop the receiving one.
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Finish the sending half and stop the receiving one; abort both on an error.
-
-        Nothing is left open in either case, and the stream no longer counts towards the
-        limits. Data that arrived but was not read is dropped.
+        Nothing is left open, and the stream no longer counts towards the limits. Data that
+        arrived but was not read is dropped.
         """
-        if exc_type is not None:
-            await self.abort()
-            return
         await self.close()
         self.stop_sending(0)
 

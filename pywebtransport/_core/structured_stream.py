@@ -6,8 +6,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from .._states import StreamId
 from ..constants import ErrorCodes
@@ -205,14 +204,9 @@ class StructuredStream(Generic[MessageT]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:
         """Finish and stop the halves of the stream below; abort them after an error."""
-        await self._stream.__aexit__(exc_type, exc, tb)
+        await self._stream.__aexit__(*exc_info)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self._stream!r}>"
@@ -269,7 +263,7 @@ class StructuredStream(Generic[MessageT]):
         turns = self._stream.session.turns
         self._received += 1
         if self._received % _STEP == 0:
-            await turns.pause()
+            await turns.pause(small=True)
         message = await self.receive_encoded(holding, timeout)
         if message is None:
             return None

@@ -72,8 +72,13 @@ class ConnectionTotals:
 
     def connection_over(self, connection: WebTransportConnection) -> None:
         """Keep the last statistics of a connection that has ended."""
-        seen = self._seen.pop(connection, None) or _Seen()
+        seen = self._seen.pop(connection, None)
         # Its sessions have ended: what they had not read counts as dropped.
+        if seen is None and connection._quic is not None and not connection.sessions:
+            self._add(connection._quic.stats())
+            self._unread += connection._receive_drops
+            return
+        seen = seen or _Seen()
         self._look(connection, seen)
         for index, value in enumerate(seen.present):
             self._present[index] -= value
@@ -154,6 +159,16 @@ class ConnectionTotals:
         self._unread += max(0, unread - seen.unread)
         self._waiting += waiting - seen.waiting
         seen.unread, seen.waiting = max(unread, seen.unread), waiting
+
+    def _add(self, stats: dict[str, Any]) -> None:
+        """Add all that a connection has counted."""
+        sums = self._counted
+        for index, name in enumerate(_COUNTED):
+            value = stats[name]
+            if value:
+                sums[index] += value
+            elif value is None:
+                self._unknown.add(name)
 
     def _correct(
         self, names: tuple[str, ...], stats: dict[str, Any], before: list[int], sums: list[int]

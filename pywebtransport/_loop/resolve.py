@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import UnreachableError, invalid_config
@@ -18,6 +19,8 @@ __all__ = ["FALLBACK_DELAY", "Failures", "RemoteAddress", "connect_staggered", "
 
 # RFC 8305 section 5 "Connection Attempt Delay"; seconds.
 FALLBACK_DELAY = 0.25
+
+_KNOWN_LITERALS = 64
 
 _T = TypeVar("_T")
 
@@ -134,12 +137,21 @@ def _parse_literal(name: str, port: int, family: int) -> list[Any]:
     """
     if ":" not in name and not name[-1:].isdigit():
         return []
+    if "%" not in name:
+        return _parse_known(name, port, family)
+    return _parse(name, port, family)  # interfaces come and go
+
+
+def _parse(name: str, port: int, family: int) -> list[Any]:
     try:
         return socket.getaddrinfo(
             name, port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
         )
     except (socket.gaierror, UnicodeError):
         return []
+
+
+_parse_known = lru_cache(_KNOWN_LITERALS)(_parse)
 
 
 def _interleave(addresses: list[RemoteAddress]) -> list[RemoteAddress]:

@@ -46,6 +46,7 @@ cdef class CloseInfo:
 # Tasks of one event loop, and what they wait for: see eager.pxi.
 cdef class EagerTurn:
     cdef bint _enabled
+    cdef bint _is_cut          # some were left to the event loop the last time
     cdef bint _collecting      # an endpoint receives: it looks at the list when it is done
     cdef Py_ssize_t _later     # left to the event loop since it last looked
     cdef list _ready
@@ -92,6 +93,7 @@ cdef class ConnectionQueue:
 
     cdef bint any(self) noexcept
     cdef int push(self, QuicConnection conn) except -1
+    cdef Py_ssize_t postpone_new(self) except -1
     cdef QuicConnection pop(self)
 
 
@@ -153,6 +155,7 @@ cdef class QuicEndpoint:
     cdef uint64_t _reserve  # of the slice, for other events than streams
     cdef Py_ssize_t _told      # calls since deliver began
     cdef bint _late            # something is left to be delivered
+    cdef Py_ssize_t _new       # connections with _is_new, or a few more
     cdef bint _first_round     # of deliver in this turn
     cdef bint _has_backlog     # packets wait for their connection's turn
     cdef object _failure       # first exception of a trampoline
@@ -240,6 +243,7 @@ cdef class QuicConnection:
     cdef list _dgrams            # received, to be delivered
     cdef size_t _dgram_bytes     # of these
     cdef bint _handshake_waits   # the handler was not told yet that it is complete
+    cdef bint _is_new            # not all was delivered that came with the handshake
     cdef int _facts_waiting      # to be delivered
     cdef bint _dgrams_slow       # a large batch of them takes longer than a slice
     cdef uint64_t _dgrams_missed  # received when too many waited
@@ -256,10 +260,11 @@ cdef class QuicConnection:
     cdef uint64_t _lost_bytes
     cdef uint64_t _lost_bidi
     cdef uint64_t _lost_uni
-    cdef qe_conn_stats _last
+    cdef dict _last              # statistics at the end
     cdef object __weakref__
 
     cdef int _check_open(self, str what) except -1
+    cdef QuicStream _open(self, bint unidirectional)
     cdef int _send_datagram(self, QuicGroup group, bytes prefix, const uint8_t *data, size_t n,
                             int priority, uint64_t deadline) except -32768
     cdef int _return_lost(self) except -1
@@ -292,7 +297,9 @@ cdef class QuicStream:
     cdef object __weakref__
 
     cpdef object skip(self, Py_ssize_t n)
+    cdef int _open_in(self, QuicGroup group, bytes header) except -1
     cdef int _join(self, QuicGroup group, uint64_t send_size, uint64_t recv_size) except -1
+    cdef int _wait_read(self, object waiter) except -1
     cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1
     cdef int _mark_ready(self) except -1
     cdef int _mark_writable(self) except -1
@@ -321,7 +328,7 @@ cdef class Verb:
     cdef object __weakref__
 
     cdef object _advance(self)
-    cdef int _give_up(self) except -1
+    cdef int _give_up(self, object error) except -1
     cdef object _finish(self, object result)
     cdef object _continue(self, object coroutine)
 
@@ -361,6 +368,9 @@ cdef class SessionPort:
     cdef public Py_ssize_t _max_streams
     cdef object __weakref__
 
+    cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1
+    cdef Py_ssize_t _get_low_water(self) except? -1
+    cpdef StreamPort _take_stream(self, bint bidirectional, bint unidirectional)
     cpdef StreamPort _add_stream(self, QuicStream quic)
     cpdef QuicStream _try_open(self, bint unidirectional)
     cpdef object _remove_stream(self, StreamPort stream)
@@ -395,16 +405,36 @@ cdef class StreamPort:
     cdef object __weakref__
 
     cdef SessionPort _get_session(self)
+    cdef WriteVerb _new_write(self, object data, bint end_stream, bint wait_flush)
     cpdef EagerFuture _begin_wait(self)
     cpdef object _end_wait(self, EagerFuture waiter)
     cpdef object _finish_receive(self)
     cpdef object _check_done(self)
 
 
-cdef class ReadVerb(Verb):
+cdef class PiecesVerb(Verb):
     cdef StreamPort _stream
-    cdef object _size
+    cdef object _size          # what the caller wants
     cdef EagerFuture _future
+    cdef object _first         # what was read
+    cdef list _pieces          # as soon as there are several
+    cdef Py_ssize_t _total
+
+    cdef object _piece(self, Py_ssize_t size)
+    cdef int _keep(self, object data) except -1
+    cdef bytes _joined(self)
+
+
+cdef class ReadVerb(PiecesVerb):
+    pass
+
+
+cdef class ReadAllVerb(PiecesVerb):
+    pass
+
+
+cdef class ReadExactlyVerb(PiecesVerb):
+    pass
 
 
 cdef class OpenVerb(Verb):
@@ -421,10 +451,41 @@ cdef class WriteVerb(Verb):
     cdef bint _wait_flush
 
 
+cdef class CloseVerb(Verb):
+    cdef StreamPort _stream
+    cdef object _code
+
+
+# Streams of the peer, for the application: see session_port.pxi.
+cdef class IncomingPort:
+    cdef public object session
+    cdef public bint _bidirectional
+    cdef public bint _unidirectional
+    cdef public object _first
+    cdef public object _second
+    cdef public Py_ssize_t _taken      # without waiting
+
+    cdef StreamPort _take_now(self)
+
+
+cdef class NextVerb(Verb):
+    cdef IncomingPort _incoming
+
+
+# The part of HTTP/3: see h3_port.pxi.
+cdef class StreamRoutes:
+    cdef dict _sessions        # session ID -> H3Session
+    cdef object _others        # gets what is no ordinary stream of one of them
+
+    cdef int _route(self, QuicStream stream) except -1
+
+
 # The same for datagrams: see datagram_port.pxi.
 cdef class DatagramRoutes:
     cdef dict _routes          # quarter stream ID -> callable
     cdef object _others        # gets what belongs to no route
+
+    cdef int _route(self, list datagrams) except -1
 
 
 cdef class DatagramQueuePort:
@@ -469,6 +530,7 @@ cdef class DatagramPort:
     cpdef object _serve_receivers(self, Py_ssize_t taken=*)
     cdef bint _has_receivers(self) except -1
     cdef bint _is_over(self) noexcept
+    cdef bint _send_now(self, bytes data) except -1
     cdef bint _may_send_now(self) except -1
 
 

@@ -79,12 +79,16 @@ class QuicTls:
         certfile: str | None = None,
         keyfile: str | None = None,
         ca_certs: str | None = None,
+        ca_data: bytes | None = None,  # these roots; ca_certs then names them in messages
         verify: int = 0,  # 0 none, 1 optional (server), 2 required
         certificate_hashes: Sequence[bytes] = (),
         keylog: bool = False,
         tickets: bool = True,
         ticket_key: bytes | None = None,  # 64 bytes that several servers share; None: random
     ) -> None: ...
+    @property
+    def has_roots(self) -> bool:
+        """False if GnuTLS's trust store was asked for and holds nothing."""
     def add_sni(self, name: str, certfile: str, keyfile: str) -> None: ...
 
 @final
@@ -150,6 +154,9 @@ class QuicEndpoint:
         """Packets that another worker's endpoint gave to its ``forward``; a turn like receive()."""
     def process(self, now: int) -> bool:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
+    def woke(self) -> None:
+        """For handlers: a task that runs next will write, and packets of this turn wait for it."""
+
     def next_tick(self) -> int | None:
         """When process() must run next at the latest; None: nothing is scheduled."""
     def is_settled(self, tick: int) -> bool:
@@ -178,6 +185,12 @@ class QuicEndpoint:
         """Keys of what is given out are derived from the first, of 32 bytes, from now on.
 
         What comes back may be from any of the up to four.
+        """
+
+    def set_greeting(self, greeting: bytes) -> None:
+        """Server: bytes that begin the first unidirectional stream of each new connection.
+
+        They leave before the client has finished the handshake, so they must not be secret.
         """
 
     def stop_accepting(self) -> None: ...
@@ -212,6 +225,8 @@ class QuicConnection:
     def close_info(self) -> CloseInfo | None: ...
     def open_stream(self, unidirectional: bool) -> QuicStream | None:
         """None: the peer's stream limit is reached; streams_available() tells when to try again."""
+    def take_greeting(self) -> QuicStream | None:
+        """Server: the stream that began with the greeting of the endpoint, once; None: none."""
     def streams_left(self, unidirectional: bool) -> int: ...
     @property
     def max_datagram_size(self) -> int: ...
@@ -387,16 +402,38 @@ class SessionPort:
 
     def stream_received(self, stream: Any, unidirectional: bool) -> None:
         """The peer opened a stream (deliver phase)."""
-    def _open(
-        self, unidirectional: bool, timeout: float | None, send_order: int
-    ) -> Coroutine[Any, Any, Any]:
-        """``create_bidirectional_stream`` and ``create_unidirectional_stream``."""
+    def _take_stream(self, bidirectional: bool, unidirectional: bool) -> Any:
+        """Take the stream of these kinds that arrived first; return None if there is none."""
+    def _create_bidirectional_stream(
+        self, *, timeout: float | None = None, send_order: int = 0
+    ) -> Coroutine[Any, Any, Any]: ...
+    def _create_unidirectional_stream(
+        self, *, timeout: float | None = None, send_order: int = 0
+    ) -> Coroutine[Any, Any, Any]: ...
     def _add_stream(self, quic: Any) -> Any:
         """Create the object for a stream that this end opened."""
     def _try_open(self, unidirectional: bool) -> Any:
         """Open a stream now; return None if a limit of the peer or a local limit is reached."""
     def _remove_stream(self, stream: StreamPort) -> None:
         """A stream is completely done. If the peer opened it, the peer may open another one."""
+
+STREAMS_AT_ONCE: int
+"""How many streams an iterator takes per turn of the event loop: each may start a task."""
+
+class IncomingPort:
+    """State and hot path of an iterator over streams of the peer.
+
+    A subclass has ``_next``: it waits, and lets others go first.
+    """
+
+    session: Any
+    _bidirectional: bool
+    _unidirectional: bool
+    # The queues of callers for the wanted kinds; None before the first caller waits.
+    _first: Any
+    _second: Any
+    _taken: int
+    def __anext__(self) -> Coroutine[Any, Any, Any]: ...
 
 class StreamPort:
     """State and hot paths of a stream: the base of the stream classes in ``_core``.
@@ -432,10 +469,16 @@ class StreamPort:
 
     def _loosen(self) -> None:
         """The session has ended and keeps this stream: do not keep the session from now on."""
-    def _read(self, size: int) -> Coroutine[Any, Any, bytes]:
-        """``read``: waits if nothing is there."""
+    def _read(self, size: int = 8192) -> Coroutine[Any, Any, bytes]: ...
+    def _read_all(self, max_size: int | None = None) -> Coroutine[Any, Any, bytes]: ...
+    def _readexactly(self, n: int) -> Coroutine[Any, Any, bytes]: ...
     def _write(
-        self, data: Any, end_stream: bool, wait_flush: bool
+        self, data: Any, *, end_stream: bool = False, wait_flush: bool = True
+    ) -> Coroutine[Any, Any, None]: ...
+    def _write_all(self, data: Any, chunk_size: int = 8192) -> Coroutine[Any, Any, None]: ...
+    def _finish(self) -> None: ...
+    def _close(
+        self, *, code: int | None = None, reason: str | None = None
     ) -> Coroutine[Any, Any, None]: ...
     def _begin_wait(self) -> asyncio.Future[bool | None]:
         """Return a future that is done when a read can proceed; raise if waiting is pointless.
@@ -449,6 +492,18 @@ class StreamPort:
         """The application is done with the receiving half."""
     def _check_done(self) -> None:
         """Detach from the session once both the engine and the application are done."""
+
+@final
+class StreamRoutes:
+    """The ``stream_ready`` of a connection: reads the header of a stream, and finds its session.
+
+    Args:
+        sessions: HTTP/3 sessions by their ID.
+        others: Gets streams that are not ordinary ones of a session.
+    """
+
+    def __init__(self, sessions: dict[int, Any], others: Callable[[Any], object]) -> None: ...
+    def __call__(self, stream: Any) -> None: ...
 
 @final
 class DatagramRoutes:
@@ -516,8 +571,12 @@ class DatagramPort:
         """The datagrams of one turn arrived (deliver phase); there is at least one."""
     def _serve_receivers(self, taken: int = 0) -> None:
         """Wake one waiting caller for each datagram, except for ``taken`` datagrams."""
-    def _receive(self, timeout: float | None) -> Coroutine[Any, Any, bytes]: ...
-    def _send(self, data: Any, priority: int, ttl: float | None) -> Coroutine[Any, Any, None]: ...
+    def _receive(self, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]: ...
+    def _send(
+        self, data: Any, *, priority: int = 0, ttl: float | None = None
+    ) -> Coroutine[Any, Any, None]: ...
+    def _send_many(self, payloads: list[bytes]) -> int:
+        """Send as many in a row as ``send`` would without waiting; return how many."""
 
 class MemoryBudget(Protocol):
     limit: int

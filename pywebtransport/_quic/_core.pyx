@@ -12,8 +12,9 @@ One extension module, one file per class:
 - tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
 - callbacks.pxi   the functions that the engine calls
 - eager.pxi       tasks that continue in the turn that wakes them
-- verbs.pxi       awaitables without coroutine frames
+- verbs.pxi, read_verbs.pxi   awaitables without coroutine frames
 - stream_port.pxi, session_port.pxi, datagram_port.pxi   the hot paths of the classes in _core
+- h3_port.pxi     the hot paths of streams in h3
 
 Ownership: the endpoint owns the engine and a set of the connections alive in
 it; a connection owns a set of its streams alive in the engine. The engine's
@@ -35,6 +36,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.weakref cimport PyWeakref_NewRef
 from libc.errno cimport errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -44,8 +46,10 @@ from pywebtransport._quic.quicengine cimport *
 
 import asyncio as _asyncio
 import os as _os
+import sys as _sys
 import warnings as _warnings
 from collections import deque as _deque
+from time import monotonic as _time_monotonic
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 from weakref import WeakValueDictionary as _WeakValueDictionary
 from weakref import ref as _weakref_ref
@@ -92,7 +96,9 @@ include "endpoint.pxi"
 include "eager.pxi"
 include "verbs.pxi"
 include "stream_port.pxi"
+include "read_verbs.pxi"
 include "session_port.pxi"
+include "h3_port.pxi"
 include "datagram_port.pxi"
 include "deliver.pxi"
 

@@ -45,7 +45,8 @@ cdef void _cb_conn_handshake(void *eu, qe_conn *c, void *cu) noexcept:
             conn = <QuicConnection>cu
         conn._learn()
         endpoint._handshakes.append(conn)
-        conn._handshake_waits = True
+        conn._handshake_waits = conn._is_new = True
+        endpoint._new += 1
         endpoint._events = True
     except BaseException as exc:
         endpoint._keep(exc)

@@ -87,10 +87,12 @@ cdef class QuicConnection:
     def stats(self):
         cdef qe_conn_stats s
         cdef dict figures
-        if self._c == NULL:
-            figures = _conn_stats(&self._last)
+        if self._last is not None:
+            figures = self._last.copy()
         else:
-            qe_conn_get_stats(self._c, &s)
+            memset(&s, 0, sizeof(s))
+            if self._c != NULL:
+                qe_conn_get_stats(self._c, &s)
             figures = _conn_stats(&s)
         figures["datagrams_missed"] = self._dgrams_missed
         return figures
@@ -98,6 +100,9 @@ cdef class QuicConnection:
     # ----------------------------------------------------------------- streams
 
     def open_stream(self, bint unidirectional):
+        return self._open(unidirectional)
+
+    cdef QuicStream _open(self, bint unidirectional):
         cdef QuicStream stream
         cdef int rc
         self._check_open("opening a stream")
@@ -112,6 +117,20 @@ cdef class QuicConnection:
             if rc == QE_ERR_STREAM_LIMIT:
                 return None
             raise _error(rc, "opening a stream")
+        stream._id = qe_stream_id(stream._c)
+        return stream
+
+    def take_greeting(self):
+        cdef QuicStream stream
+        if self._c == NULL:
+            return None
+        stream = QuicStream.__new__(QuicStream)
+        stream._conn = self
+        stream._flags = F_LOCAL | F_UNI
+        stream._c = qe_conn_take_greeting(self._c, <void *>stream)
+        if stream._c == NULL:
+            return None
+        self._streams.add(stream)
         stream._id = qe_stream_id(stream._c)
         return stream
 
@@ -295,10 +314,12 @@ cdef class QuicConnection:
     cdef int _on_closed(self, const qe_close_info *info) except -1:
         """The handle dies: keep what is asked for afterwards."""
         cdef QuicGroup group
+        cdef qe_conn_stats last
         try:
             self._close_info = _make_close_info(info)
             self._read_path()
-            qe_conn_get_stats(self._c, &self._last)
+            qe_conn_get_stats(self._c, &last)
+            self._last = _conn_stats(&last)
             if self._groups is not None:
                 for group in self._groups:
                     if group._c != NULL:

@@ -15,6 +15,9 @@ cdef class DatagramRoutes:
         self._others = others
 
     def __call__(self, list datagrams not None):
+        self._route(datagrams)
+
+    cdef int _route(self, list datagrams) except -1:
         cdef bytes datagram
         cdef const uint8_t *data
         cdef Py_ssize_t size
@@ -42,6 +45,7 @@ cdef class DatagramRoutes:
                 self._others([datagram])
         if receive is not None:
             receive(run)
+        return 0
 
 
 cdef class DatagramQueuePort:
@@ -65,8 +69,11 @@ cdef class DatagramQueuePort:
                 arrivals.popleft()
             arrivals.append((self._came, self._last_arrival))
         self._came += len(datagrams)
-        self._last_arrival = _clock_module.monotonic()
-        waiting.extend(datagrams)
+        self._last_arrival = _monotonic()
+        if len(datagrams) == 1:
+            waiting.append(datagrams[0])
+        else:
+            waiting.extend(datagrams)
         self.held += total
         while len(waiting) > self.limit or (self.held > self._high and waiting):
             self.held -= len(waiting.popleft())
@@ -133,11 +140,15 @@ cdef class DatagramPort:
         # As line.serve().
         while turns and len(waiting) - taken > <Py_ssize_t>line.served:
             turn = turns.popleft()
-            if not turn.done():
+            if isinstance(turn, EagerFuture):
+                if (<EagerFuture>turn)._state == E_WAITING:
+                    line.served += 1
+                    (<EagerFuture>turn)._settle(E_DONE, line)
+            elif not turn.done():
                 line.served += 1
                 turn.set_result(line)
 
-    def _receive(self, timeout):
+    def _receive(self, *, timeout=None):
         cdef ReceiveVerb verb = ReceiveVerb.__new__(ReceiveVerb)
         verb._port = self
         verb._timeout = timeout
@@ -154,13 +165,34 @@ cdef class DatagramPort:
 
     # ------------------------------------------------------------------ sending
 
-    def _send(self, data, priority, ttl):
+    def _send(self, data, *, priority=0, ttl=None):
         cdef SendVerb verb = SendVerb.__new__(SendVerb)
         verb._port = self
         verb._data = data
         verb._priority = priority
         verb._ttl = ttl
         return verb
+
+    def _send_many(self, list payloads not None):
+        """Send as many in a row as ``send`` would without waiting; return how many."""
+        cdef Py_ssize_t done = 0
+        for payload in payloads:
+            if not PyBytes_CheckExact(payload) or not self._send_now(<bytes>payload):
+                break
+            done += 1
+        return done
+
+    cdef bint _send_now(self, bytes data) except -1:
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        if not self._may_send_now():
+            return False
+        way = self._h3.datagram_way
+        if way is None or _send_on(way, data) != 0:
+            return False
+        self._send_sequence += 1
+        self._bytes_sent += <uint64_t>size
+        self._note_sizes(size, size)
+        return True
 
     cdef bint _may_send_now(self) except -1:
         """Nothing but the queue can stand in the way of an ordinary datagram."""
@@ -193,7 +225,7 @@ cdef class ReceiveVerb(Verb):
                 return self._continue(port._receive_other(None))
             if port._receivers is None:
                 port._make_receivers()
-            self._started = _clock_module.monotonic()
+            self._started = _monotonic()
         else:
             self._turn = None
             if turn._state != E_DONE:
@@ -215,7 +247,7 @@ cdef class ReceiveVerb(Verb):
             else:
                 port._receivers.turns.append(turn)
             return turn
-        waited = <double>_clock_module.monotonic() - self._started
+        waited = _monotonic() - self._started
         port._receive_time += waited
         port._max_receive_time = max(port._max_receive_time, waited)
         return self._take(port, queue)
@@ -224,7 +256,7 @@ cdef class ReceiveVerb(Verb):
         port._receive_sequence += 1
         return self._finish(queue._pop())
 
-    cdef int _give_up(self) except -1:
+    cdef int _give_up(self, object error) except -1:
         turn, self._turn = self._turn, None
         self._port._receivers.leave(turn)
         self._port._serve_receivers()
@@ -255,19 +287,11 @@ cdef class SendVerb(Verb):
 
     cdef object _advance(self):
         cdef DatagramPort port = self._port
-        cdef Py_ssize_t size
-        if not (PyBytes_CheckExact(self._data) and self._ttl is None and self._priority is _ZERO
-                and port._may_send_now()):
-            return self._continue(port._send_other(self._data, self._priority, self._ttl))
-        size = PyBytes_GET_SIZE(self._data)
-        way = port._h3.datagram_way
-        if way is None or _send_on(way, <bytes>self._data) != 0:
-            return self._continue(port._send_other(self._data, 0, None))
-        port._send_sequence += 1
-        port._bytes_sent += <uint64_t>size
-        port._note_sizes(size, size)
-        return self._finish(None)
+        if (self._ttl is None and self._priority is _ZERO and PyBytes_CheckExact(self._data)
+                and port._send_now(<bytes>self._data)):
+            return self._finish(None)
+        return self._continue(port._send_other(self._data, self._priority, self._ttl))
 
 
-(<PyTypeObject *>ReceiveVerb).tp_iternext = <iternextfunc>_verb_next
-(<PyTypeObject *>SendVerb).tp_iternext = <iternextfunc>_verb_next
+_set_slots(<PyTypeObject *>ReceiveVerb)
+_set_slots(<PyTypeObject *>SendVerb)

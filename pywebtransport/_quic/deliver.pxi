@@ -18,6 +18,17 @@ cdef class ConnectionQueue:
         self._end += 1
         return 0
 
+    cdef Py_ssize_t postpone_new(self) except -1:
+        cdef QuicConnection conn
+        cdef Py_ssize_t i
+        cdef Py_ssize_t found = 0
+        for i in range(self._at, self._end):
+            conn = self._items[i]
+            if conn._is_new and conn._c != NULL:
+                qe_conn_postpone(conn._c)
+                found += 1
+        return found
+
     cdef QuicConnection pop(self):
         """The first one; there is one."""
         cdef QuicConnection conn = self._items[self._at]
@@ -191,12 +202,29 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
         try:
             if stream._flags & F_DEFAULT_SINK:
                 if conn.handler is not None:
-                    conn.handler.stream_ready(stream)
+                    ready = conn.handler.stream_ready
+                    if isinstance(ready, StreamRoutes):
+                        (<StreamRoutes>ready)._route(stream)
+                    else:
+                        ready(stream)
             elif stream._sink is not None:
                 stream._sink(stream)
         except BaseException as exc:
             self._report(exc)
     conn._ready = None
+    conn._is_new = False
+    return 0
+
+cdef int _postpone_new(QuicEndpoint self) except -1:
+    """Let the packets of new connections wait for what their handlers write in a later turn."""
+    cdef QuicConnection conn
+    cdef Py_ssize_t found = 0
+    for conn in self._handshakes:
+        if conn._handshake_waits and conn._c != NULL:
+            qe_conn_postpone(conn._c)
+            found += 1
+    found += self._ready.postpone_new() + self._ready_again.postpone_new()
+    self._new = found
     return 0
 
 cdef int _deliver_datagrams(QuicEndpoint self) except -1:
@@ -235,7 +263,11 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
             self._told = SLICE_CALLS  # one call with the work of many: look at the clock
         begun = self._look()
         try:
-            conn.handler.datagrams_received(datagrams)
+            receive = conn.handler.datagrams_received
+            if isinstance(receive, DatagramRoutes):
+                (<DatagramRoutes>receive)._route(datagrams)
+            else:
+                receive(datagrams)
         except BaseException as exc:
             self._report(exc)
         took = self._look() - begun
@@ -314,7 +346,10 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
         if stream.on_closed is not None:
             callback, stream.on_closed = stream.on_closed, None
             try:
-                callback(stream)
+                if callback is _tell_port:
+                    _port_closed(stream)
+                else:
+                    callback(stream)
             except BaseException as exc:
                 self._report(exc)
     if kept:

@@ -11,9 +11,19 @@
 
 cdef extern from "Python.h":
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
+    ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
+    ctypedef void (*destructor)(PyObject *) noexcept
+    ctypedef struct PyAsyncMethods:
+        sendfunc am_send
     ctypedef struct PyTypeObject:
         PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
         iternextfunc tp_iternext
+        destructor tp_finalize
+        PyAsyncMethods *tp_as_async
+    enum:
+        PYGEN_RETURN
+        PYGEN_NEXT
+    int PyIter_Send(object iterator, object value, PyObject **result) noexcept
     PyTypeObject *_type_of "Py_TYPE"(object value) noexcept
     bint PyLong_CheckExact(object value)
     void PyErr_SetObject(object kind, object value) noexcept
@@ -76,7 +86,7 @@ cdef class EagerTurn:
         cdef Py_ssize_t done = 0
         most -= self._later
         self._later = 0
-        self._collecting = False
+        self._collecting = self._is_cut = False
         if not self._ready:
             return 0
         ready, self._ready = self._ready, []
@@ -88,6 +98,7 @@ cdef class EagerTurn:
                     done += 1
                     future._call_now()
         finally:
+            self._is_cut = done < len(ready)
             for future in ready[done:]:
                 future._call_later()
         return done
@@ -256,6 +267,8 @@ cdef PyObject *_eager_next(PyObject *future) except? NULL:
 _EAGER_STATES = ("pending", "finished", "failed", "cancelled")
 _CancelledError = _asyncio.CancelledError
 _InvalidStateError = _asyncio.InvalidStateError
-cdef object _current_task = _asyncio.current_task
+# Python 3.11 has current_task() in Python only; this is the dictionary that it looks into.
+cdef object _current_task = (
+    _asyncio.current_task if _sys.version_info >= (3, 12) else _asyncio.tasks._current_tasks.get)
 cdef object _eager_turns = _WeakKeyDictionary()
 (<PyTypeObject *>EagerFuture).tp_iternext = <iternextfunc>_eager_next

@@ -213,6 +213,7 @@ cdef class QuicEndpoint:
                         self._inside = True
                         if self._e != NULL:
                             qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
+                        qe_sock_set_alone(sock._c, len(self._conns) == 1)
                         n = more = qe_sock_read_ahead(sock._c, now)
                         self._left()
                         self._look_for_backlog()
@@ -221,9 +222,9 @@ cdef class QuicEndpoint:
                     self._report(_error(n, f"receiving on socket {sock._fd}"))
             self._leave_time()
             self._deliver()
-            # Woken readers run next and are likely to write or to give
+            # Woken tasks run next and are likely to write or to give
             # credit: their bytes and the acknowledgements share one flush.
-            if self._woken:
+            if self._woken or (eager and self._eager._ready):
                 self._dirty = True
             else:
                 self._transmit(now)
@@ -349,7 +350,8 @@ cdef class QuicEndpoint:
             return 0
         self._dirty = True
         # Others continue in the next turn, or deliveries are left for it: then all share its flush.
-        if resumed < self._woken or self._late or self._has_backlog or self._again:
+        if (resumed < self._woken or self._eager._is_cut or self._late or self._has_backlog
+                or self._again):
             return 0
         self._resumed = resumed  # together, both parts of the turn wake no more than one would
         try:
@@ -427,6 +429,11 @@ cdef class QuicEndpoint:
             self._lost = False
             for conn in self._conns:
                 conn._return_lost()
+        if self._new:
+            if self._late:
+                _postpone_new(self)
+            else:
+                self._new = 0
         self._inside = True
         qe_engine_set_until(self._e, self._seen + self._slice // 2)
         left = qe_engine_process(self._e, now)
@@ -532,6 +539,10 @@ cdef class QuicEndpoint:
         if self._fatal is not None:
             self._raise_fatal()
         return 0
+
+    def woke(self):
+        if self._delivering:
+            self._woken += 1
 
     def next_tick(self):
         cdef uint64_t tick
@@ -646,6 +657,14 @@ cdef class QuicEndpoint:
         memset(raw, 0, sizeof(raw))
         if rc < 0:
             raise _error(rc, "changing the secrets")
+
+    def set_greeting(self, bytes greeting not None):
+        cdef int rc
+        self._check_open("changing the greeting")
+        rc = qe_engine_set_greeting(self._e, <const uint8_t *>PyBytes_AS_STRING(greeting),
+                                    <size_t>PyBytes_GET_SIZE(greeting))
+        if rc < 0:
+            raise _error(rc, "changing the greeting")
 
     def stop_accepting(self):
         if self._e != NULL:
@@ -870,7 +889,10 @@ cdef class QuicEndpoint:
 
     cdef int _wake(self, object waiter) except -1:
         try:
-            if not waiter.done():
+            if isinstance(waiter, EagerFuture):
+                if (<EagerFuture>waiter)._state == E_WAITING:
+                    (<EagerFuture>waiter)._settle(E_DONE, None)
+            elif not waiter.done():
                 waiter.set_result(None)
         except BaseException as exc:
             self._report(exc)

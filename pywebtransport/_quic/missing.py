@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import sys
 from pathlib import Path
@@ -32,6 +31,8 @@ def _libraries() -> list[Library]:
 
 def _distribution() -> Distribution | None:
     """Return the entry of this distribution, or of the one that it derives from."""
+    import platform
+
     try:
         fields = platform.freedesktop_os_release()
     except OSError:
@@ -58,7 +59,8 @@ def _build_again() -> str:
     if (checkout / "setup.py").is_file():
         return f"build it in {checkout}:\n  make build\nor, in a virtualenv,\n  pip install ."
     return (
-        "build it again:\n  pip install --force-reinstall --no-cache-dir --no-deps pywebtransport"
+        "build it again:\n  pip install --force-reinstall --no-cache-dir --no-deps .\n"
+        "in a checkout of pywebtransport, or with the file of a wheel in place of the dot"
     )
 
 
@@ -69,6 +71,8 @@ def _builds() -> list[str]:
 
 def _text(error: ImportError) -> str:
     """Return what went wrong and what to do."""
+    import platform
+
     message = str(error)
     python = f"{sys.implementation.name} {platform.python_version()}"
     if isinstance(error, ModuleNotFoundError) and error.name == _EXTENSION:

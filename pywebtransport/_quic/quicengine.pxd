@@ -117,6 +117,8 @@ cdef extern from "engine/quicengine.h" nogil:
         const char *cert_file
         const char *key_file
         const char *ca_file
+        const void *ca_data
+        size_t ca_data_len
         qe_verify verify
         const uint8_t (*cert_hashes)[32]
         size_t cert_hash_count
@@ -126,6 +128,7 @@ cdef extern from "engine/quicengine.h" nogil:
 
     int qe_tls_new(qe_tls **out, const qe_tls_options *opt)
     int qe_tls_add_sni(qe_tls *tls, const char *name, const char *cert_file, const char *key_file)
+    int qe_tls_has_roots(const qe_tls *tls)
     void qe_tls_unref(qe_tls *tls)
 
     ctypedef struct qe_engine:
@@ -300,6 +303,7 @@ cdef extern from "engine/quicengine.h":
                             unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now)
     void qe_engine_free(qe_engine *e)
     void qe_engine_set_tls(qe_engine *e, qe_tls *tls)
+    int qe_engine_set_greeting(qe_engine *e, const uint8_t *data, size_t len)
     int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n)
     void qe_engine_stop_accepting(qe_engine *e)
     int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const sockaddr *local,
@@ -320,6 +324,7 @@ cdef extern from "engine/quicengine.h":
     void qe_engine_get_stats(const qe_engine *e, qe_engine_stats *st)
     int qe_sock_dispatch(qe_sock *s, qe_tstamp now)
     int qe_sock_read_ahead(qe_sock *s, qe_tstamp now)
+    void qe_sock_set_alone(qe_sock *s, int alone)
     int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now)
 
     int qe_engine_connect(qe_engine *e, qe_conn **out, const qe_connect_options *opt,
@@ -328,6 +333,8 @@ cdef extern from "engine/quicengine.h":
     int qe_conn_close(qe_conn *c, int app, uint64_t code, const uint8_t *reason, size_t reason_len)
     void qe_conn_abandon(qe_conn *c)
     int qe_conn_open_stream(qe_conn *c, int uni, void *su, qe_stream **out)
+    void qe_conn_postpone(qe_conn *c)
+    qe_stream *qe_conn_take_greeting(qe_conn *c, void *su)
     uint64_t qe_conn_streams_left(const qe_conn *c, int uni)
     void qe_conn_extend_streams(qe_conn *c, int uni, uint64_t n)
     void qe_conn_consume(qe_conn *c, uint64_t n)

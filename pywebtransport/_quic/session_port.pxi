@@ -2,6 +2,10 @@
 #
 # The classes in _core inherit from ConnectionPort and SessionPort; see stream_port.pxi.
 
+cdef enum:
+    AT_ONCE = 16               # streams that an iterator takes in a turn: each may start a task
+
+
 cdef class ConnectionPort:
     """What the sessions of a connection need of it: counts of streams, callers that wait."""
 
@@ -9,6 +13,9 @@ cdef class ConnectionPort:
 cdef class SessionPort:
     def stream_received(self, QuicStream stream not None, bint unidirectional):
         """The peer opened a stream (deliver phase)."""
+        self._stream_received(stream, unidirectional)
+
+    cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1:
         self._arrivals += 1
         attached = _create_stream(
             self._receive_type if unidirectional else self._bidirectional_type, self, stream,
@@ -29,14 +36,40 @@ cdef class SessionPort:
                 acceptors.serve(self, unidirectional)
         if self._emitter is not None:
             self._tell_opened(attached, True)
+        return 0
 
-    def _open(self, bint unidirectional, timeout, send_order):
-        cdef OpenVerb verb = OpenVerb.__new__(OpenVerb)
-        verb._session = self
-        verb._unidirectional = unidirectional
-        verb._timeout = timeout
-        verb._send_order = send_order
-        return verb
+    cdef Py_ssize_t _get_low_water(self) except? -1:
+        """write_low_water; anything but an ordinary number is left to _is_full()."""
+        if PyLong_CheckExact(self.write_low_water):
+            try:
+                return self.write_low_water
+            except OverflowError:
+                pass
+        return -1
+
+    cpdef StreamPort _take_stream(self, bint bidirectional, bint unidirectional):
+        """Take the stream of these kinds that arrived first; return None if there is none."""
+        cdef StreamPort stream
+        bidi = self._incoming_bidi if bidirectional else None
+        uni = self._incoming_uni if unidirectional else None
+        if bidi and (not uni or (<StreamPort>bidi[0])._arrival < (<StreamPort>uni[0])._arrival):
+            stream = bidi.popleft()
+        elif uni:
+            stream = uni.popleft()
+        else:
+            return None
+        stream._arrival = 0  # it belongs to the application now
+        if self._close_info is not None:
+            stream._port = self  # see _end_stream in _core/ending.py
+        if stream._quic._c == NULL:
+            stream._check_done()
+        return stream
+
+    def _create_bidirectional_stream(self, *, timeout=None, send_order=0):
+        return _new_open(self, False, timeout, send_order)
+
+    def _create_unidirectional_stream(self, *, timeout=None, send_order=0):
+        return _new_open(self, True, timeout, send_order)
 
     cpdef StreamPort _add_stream(self, QuicStream quic):
         """Create the object for a stream that this end opened."""
@@ -52,7 +85,9 @@ cdef class SessionPort:
                 or connection._local_streams >= connection._max_local_streams):
             return None
         try:
-            quic = self._h3.open_stream(unidirectional)
+            quic = _open_on(self._h3, unidirectional)
+            if quic is None:
+                quic = self._h3.open_stream(unidirectional)
         except _exc.ConnectionError as error:
             raise self._failure(error, "no stream can be opened") from None
         if quic is not None:
@@ -72,8 +107,9 @@ cdef class SessionPort:
         if figures is not None and (figures.read_errors or figures.write_errors):
             self._stats.stream_errors += 1
         if self._orphans is not None:
-            self._orphans.streams.discard(stream)
-        if self._streams.pop(quic._id, None) is not None:
+            (<set>self._orphans.streams).discard(stream)
+        stream_id = quic._id
+        if self._streams.pop(stream_id, None) is not None:
             if quic._flags & F_LOCAL:
                 connection = self._connection
                 connection._local_streams -= 1
@@ -83,10 +119,20 @@ cdef class SessionPort:
                     self._counted_uni -= 1
                 if connection._stream_gates:
                     self._stream_freed()
-            if self._state is not _CLOSED:
+            if (self._state is not _CLOSED
+                    and not _finish_on(self._h3, quic, stream_id, unidirectional)):
                 self._h3.stream_finished(quic, unidirectional)
         if self._emitter is not None:
             self._tell_stream_closed(stream)
+
+
+cdef OpenVerb _new_open(SessionPort session, bint unidirectional, object timeout, object order):
+    cdef OpenVerb verb = OpenVerb.__new__(OpenVerb)
+    verb._session = session
+    verb._unidirectional = unidirectional
+    verb._timeout = timeout
+    verb._send_order = order
+    return verb
 
 
 @cython.final
@@ -114,7 +160,44 @@ cdef class OpenVerb(Verb):
         return self._finish(stream)
 
 
+cdef class IncomingPort:
+    def __anext__(self):
+        cdef NextVerb verb = NextVerb.__new__(NextVerb)
+        verb._incoming = self
+        return verb
+
+    cdef StreamPort _take_now(self):
+        """Take a stream if nobody else waits for one, and others in this loop had their turns."""
+        cdef SessionPort session = self.session
+        if (self._taken >= AT_ONCE or session._state is _CLOSING or session._state is _CLOSED
+                or self._first is not None and (
+                    self._first.turns or self._first.served
+                    or self._second is not self._first
+                    and (self._second.turns or self._second.served))):
+            return None
+        return session._take_stream(self._bidirectional, self._unidirectional)
+
+
+@cython.final
+cdef class NextVerb(Verb):
+    """async for stream in session.incoming_streams()"""
+
+    @property
+    def __qualname__(self):
+        return f"{type(self._incoming).__name__}.__anext__"
+
+    cdef object _advance(self):
+        cdef IncomingPort incoming = self._incoming
+        cdef StreamPort stream = incoming._take_now()
+        if stream is None:
+            return self._continue(incoming._next())
+        incoming._taken += 1
+        return self._finish(stream)
+
+
+STREAMS_AT_ONCE = AT_ONCE
 cdef object _CLOSING = _states.SessionState.CLOSING
 cdef object _CLOSED = _states.SessionState.CLOSED
 cdef object _ZERO = 0
-(<PyTypeObject *>OpenVerb).tp_iternext = <iternextfunc>_verb_next
+_set_slots(<PyTypeObject *>OpenVerb)
+_set_slots(<PyTypeObject *>NextVerb)

@@ -180,11 +180,15 @@ cdef class QuicStream:
         self._uncredited += <uint64_t>PyBytes_GET_SIZE(data)
 
     def set_read_waiter(self, waiter):
+        self._wait_read(waiter)
+
+    cdef int _wait_read(self, object waiter) except -1:
         self._read_waiter = waiter
         if waiter is not None and self._is_readable():
             self._read_waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+        return 0
 
     # ------------------------------------------------------------ sending side
 
@@ -227,13 +231,26 @@ cdef class QuicStream:
     def write(self, data, bint fin=False):
         cdef Py_buffer view
         cdef Py_ssize_t queued
+        cdef object owner = None
         cdef int rc
         if PyBytes_CheckExact(data):
             return self._write_bytes(<bytes>data, fin)
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             self._check_writable()
-            rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len, NULL, fin)
+            if view.len >= PIN_THRESHOLD and type(data) is memoryview:
+                owner = data.obj
+                if not PyBytes_CheckExact(owner):
+                    owner = None  # it may change
+            if owner is None:
+                rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len, NULL,
+                                     fin)
+            else:  # as in _write_bytes()
+                Py_INCREF(owner)
+                rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len,
+                                     <void *>owner, fin)
+                if rc < 0:
+                    Py_DECREF(owner)
             if rc < 0:
                 raise _stream_error(rc, "writing", self._id)
             # Before the release, which may run Python code that uses this stream.
@@ -357,11 +374,15 @@ cdef class QuicStream:
                    _check_code(recv_header, "recv_header"))
 
     def open_in(self, QuicGroup group not None, bytes header not None):
+        self._open_in(group, header)
+
+    cdef int _open_in(self, QuicGroup group, bytes header) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(header)
         self._join(group, <uint64_t>size, 0)
         self._write_bytes(header, False)
         if self._c != NULL:
             qe_stream_set_reliable_size(self._c, <uint64_t>size)
+        return 0
 
     def accept_in(self, QuicGroup group not None, Py_ssize_t header_size):
         self.skip(header_size)

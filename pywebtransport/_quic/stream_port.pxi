@@ -14,6 +14,12 @@ cdef inline double _unix_time() noexcept:
     return <double>t.tv_sec + 1e-9 * <double>t.tv_nsec
 
 
+cdef double _monotonic() except -1.0:
+    """As monotonic() of the clock of the package, which may be that of an event loop."""
+    clock = _clock_names["monotonic"]
+    return 1e-9 * <double>_clock() if clock is _system_clock else <double>clock()
+
+
 cdef StreamPort _create_stream(object cls, SessionPort session, QuicStream quic, bint is_readable,
                                Py_ssize_t arrival):
     """Create an object of a subclass of StreamPort, without its __new__."""
@@ -27,7 +33,7 @@ cdef StreamPort _create_stream(object cls, SessionPort session, QuicStream quic,
     self._send_order = 0
     self._created_at = _unix_time()
     quic.on_closed = _tell_port
-    quic.tag = _ref(self)
+    quic.tag = PyWeakref_NewRef(self, None)
     session._streams[quic._id] = quic.tag
     return self
 
@@ -68,16 +74,28 @@ cdef class StreamPort:
             orphans = session._orphans
             if orphans is None:
                 orphans = session._make_orphans()
-            orphans.streams.add(self)
+            (<set>orphans.streams).add(self)
             return
         self._dropped()
 
     # ---------------------------------------------------------------- receiving
 
-    def _read(self, size):
+    def _read(self, size=8192):
         cdef ReadVerb verb = ReadVerb.__new__(ReadVerb)
         verb._stream = self
         verb._size = size
+        return verb
+
+    def _read_all(self, max_size=None):
+        cdef ReadAllVerb verb = ReadAllVerb.__new__(ReadAllVerb)
+        verb._stream = self
+        verb._size = max_size
+        return verb
+
+    def _readexactly(self, n):
+        cdef ReadExactlyVerb verb = ReadExactlyVerb.__new__(ReadExactlyVerb)
+        verb._stream = self
+        verb._size = n
         return verb
 
     cpdef EagerFuture _begin_wait(self):
@@ -94,14 +112,14 @@ cdef class StreamPort:
         timeout = session._config.read_timeout
         if timeout is not None:
             self._read_timer = loop.call_later(timeout, _expire, waiter)
-        self._wait_started = _clock_module.monotonic()
-        self._quic.set_read_waiter(waiter)
+        self._wait_started = _monotonic()
+        self._quic._wait_read(waiter)
         return waiter
 
     cpdef object _end_wait(self, EagerFuture waiter):
         cdef double waited
         self._read_waiter = None
-        waited = <double>_clock_module.monotonic() - self._wait_started
+        waited = _monotonic() - self._wait_started
         self._read_time += waited
         if waited > self._max_read_time:
             self._max_read_time = waited
@@ -120,12 +138,39 @@ cdef class StreamPort:
 
     # ------------------------------------------------------------------ sending
 
-    def _write(self, data, bint end_stream, bint wait_flush):
+    def _write(self, data, *, bint end_stream=False, bint wait_flush=True):
+        return self._new_write(data, end_stream, wait_flush)
+
+    def _write_all(self, data, chunk_size=8192):
+        if not PyLong_CheckExact(chunk_size) or chunk_size < 1:
+            return self._write_chunks(data, chunk_size)
+        return self._new_write(data, True, True)
+
+    cdef WriteVerb _new_write(self, object data, bint end_stream, bint wait_flush):
         cdef WriteVerb verb = WriteVerb.__new__(WriteVerb)
         verb._stream = self
         verb._data = data
         verb._end_stream = end_stream
         verb._wait_flush = wait_flush
+        return verb
+
+    def _finish(self):
+        cdef QuicStream quic = self._quic
+        if (self._get_session()._close_info is not None or self._reset_sent or quic._c == NULL
+                or quic._flags & (F_FIN_WRITTEN | F_STOPPED | F_RESET_SENT)):
+            return
+        try:
+            if self._rest is not None:
+                self._queue_rest()
+            if not quic._flags & F_FIN_WRITTEN:
+                quic._write_bytes(b"", True)
+        except _exc.WebTransportError as error:
+            raise self._write_failed(error) from None
+
+    def _close(self, *, code=None, reason=None):
+        cdef CloseVerb verb = CloseVerb.__new__(CloseVerb)
+        verb._stream = self
+        verb._code = code
         return verb
 
     # ------------------------------------------------------------------ the end
@@ -156,63 +201,20 @@ cdef class StreamPort:
 
 def _tell_port(QuicStream quic not None):
     """The engine is done with a stream (deliver phase)."""
+    _port_closed(quic)
+
+
+cdef int _port_closed(QuicStream quic) except -1:
     stream = None if quic.tag is None else quic.tag()
     if stream is not None:
         (<StreamPort?>stream)._check_done()
+    return 0
 
 
 def _expire(EagerFuture waiter not None):
     """The read timeout passed."""
     if waiter._state == E_WAITING:
         waiter.set_result(True)
-
-
-@cython.final
-cdef class ReadVerb(Verb):
-    """stream.read()"""
-
-    @property
-    def __qualname__(self):
-        return f"{type(self._stream).__name__}.read"
-
-    cdef object _advance(self):
-        cdef StreamPort stream = self._stream
-        cdef EagerFuture future = self._future
-        cdef Py_ssize_t size
-        cdef object data
-        if not PyLong_CheckExact(self._size):
-            return self._continue(stream._read_other(self._size))
-        try:
-            size = self._size
-        except OverflowError:
-            size = 0
-        if size <= 0:
-            return self._continue(stream._read_other(self._size))
-        try:
-            if future is not None:
-                self._future = None
-                stream._end_wait(future)
-                if future.result():
-                    raise stream._timed_out()
-            data = stream._quic._read_now(size)
-            if data is None:
-                self._stage = V_WAITING
-                self._future = future = stream._begin_wait()
-                future._blocking = True
-                return future
-        except _exc.WebTransportError as error:
-            raise stream._read_failed(error) from None
-        stream._reads += 1
-        if PyBytes_GET_SIZE(data):
-            stream.bytes_read += <uint64_t>PyBytes_GET_SIZE(data)
-        else:
-            stream._finish_receive()
-        return self._finish(data)
-
-    cdef int _give_up(self) except -1:
-        future, self._future = self._future, None
-        self._stream._end_wait(future)
-        return 0
 
 
 @cython.final
@@ -235,13 +237,32 @@ cdef class WriteVerb(Verb):
             raise stream._write_failed(error) from None
         stream.bytes_sent += <uint64_t>PyBytes_GET_SIZE(self._data)
         stream._writes += 1
-        if self._wait_flush and (stream._writers or (
-                queued > stream._get_session().write_low_water and stream._is_full(queued))):
+        if self._wait_flush and (stream._writers is not None and stream._writers
+                                 or queued > stream._get_session()._get_low_water()
+                                 and stream._is_full(queued)):
             return self._continue(stream._drain())
         return self._finish(None)
 
 
+@cython.final
+cdef class CloseVerb(Verb):
+    """stream.close() of the classes that send"""
+
+    @property
+    def __qualname__(self):
+        return f"{type(self._stream).__name__}.close"
+
+    cdef object _advance(self):
+        if self._code is None:
+            self._stream.finish()
+        else:
+            self._stream.reset(self._code)
+        return self._finish(None)
+
+
 cdef object _ref = _weakref_ref
+cdef dict _clock_names = _clock_module.__dict__
+cdef object _system_clock = _time_monotonic
 cdef object _get_running_loop = _asyncio.get_running_loop
-(<PyTypeObject *>ReadVerb).tp_iternext = <iternextfunc>_verb_next
-(<PyTypeObject *>WriteVerb).tp_iternext = <iternextfunc>_verb_next
+_set_slots(<PyTypeObject *>WriteVerb)
+_set_slots(<PyTypeObject *>CloseVerb)

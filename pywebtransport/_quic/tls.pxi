@@ -37,7 +37,7 @@ cdef object _certificate_error(int code, str what, object path):
 @cython.final
 cdef class QuicTls:
     def __init__(self, *, bint is_server, alpn, certfile=None, keyfile=None, ca_certs=None,
-                 int verify=0, certificate_hashes=(), bint keylog=False, bint tickets=True,
+                 bytes ca_data=None, int verify=0, certificate_hashes=(), bint keylog=False, bint tickets=True,
                  bytes ticket_key=None):
         cdef qe_tls_options opt
         cdef const char **names = NULL
@@ -65,7 +65,10 @@ cdef class QuicTls:
                 config_key="certfile" if certfile is None else "keyfile")
         _check_file(certfile, "Certificate file")
         _check_file(keyfile, "Key file")
-        _check_file(ca_certs, "CA file")
+        if ca_data is None:
+            _check_file(ca_certs, "CA file")
+        elif ca_certs is None or not ca_data:
+            raise _bad_value("ca_data", ca_data, "certificates in PEM format and their ca_certs")
         opt.is_server = is_server
         opt.verify = <qe_verify>verify
         opt.keylog = keylog
@@ -83,6 +86,9 @@ cdef class QuicTls:
         if ca_certs is not None:
             ca_path = _path(ca_certs, "ca_certs")
             opt.ca_file = ca_path
+        if ca_data is not None:
+            opt.ca_data = PyBytes_AS_STRING(ca_data)
+            opt.ca_data_len = <size_t>len(ca_data)
         cdef list digests = [_hash(value) for value in certificate_hashes]
         try:
             n = len(protocols)
@@ -117,6 +123,10 @@ cdef class QuicTls:
         if self._c != NULL:
             qe_tls_unref(self._c)
             self._c = NULL
+
+    @property
+    def has_roots(self):
+        return self._c != NULL and qe_tls_has_roots(self._c) != 0
 
     def add_sni(self, str name not None, certfile, keyfile):
         cdef bytes host, cert_path, key_path

@@ -4,9 +4,9 @@
 # stands for. asyncio.create_task() and the like take it: it has the methods of a coroutine.
 #
 # The interpreter asks an awaitable for its next value through tp_iternext, in every version of
-# Python (3.11 would also use am_send, later versions do not). Cython's __next__ would make an
-# exception and a traceback for each result; the functions that are set at the end of each file
-# do not.
+# Python; 3.11, and a task whose coroutine this is, prefer am_send, which needs no exception for a
+# result. Cython's __next__ would make an exception and a traceback for each; the functions that
+# _set_slots() sets do not.
 
 cdef enum:
     V_NEW
@@ -67,7 +67,7 @@ cdef class Verb:
                 raise
         stage, self._stage = self._stage, V_FINISHED
         if stage == V_WAITING:
-            self._give_up()
+            self._give_up(value)
         raise value
 
     def close(self):
@@ -77,7 +77,7 @@ cdef class Verb:
         if self._slow is not None:
             self._slow.close()
         elif stage == V_WAITING:
-            self._give_up()
+            self._give_up(None)
 
     cdef object _advance(self):
         """Do what can be done now.
@@ -87,8 +87,8 @@ cdef class Verb:
         """
         raise NotImplementedError
 
-    cdef int _give_up(self) except -1:
-        """An exception came in place of what this waits for."""
+    cdef int _give_up(self, object error) except -1:
+        """An exception came in place of what this waits for; None: the coroutine is closed."""
         return 0
 
     cdef object _finish(self, object result):
@@ -104,24 +104,50 @@ cdef class Verb:
 
 cdef PyObject *_verb_next(PyObject *verb) except? NULL:
     """As Verb.__next__, for the interpreter."""
+    cdef PyObject *awaited = NULL
+    cdef int status = _verb_send(verb, NULL, &awaited)
+    if status == PYGEN_RETURN:
+        result = <object>awaited
+        Py_DECREF(result)
+        return _finished(result)
+    return awaited
+
+
+cdef int _verb_send(PyObject *verb, PyObject *value, PyObject **result) except -1:
+    """As Verb.send(), for Python 3.11: without an exception for the result."""
     cdef Verb self = <Verb>verb
-    cdef PyObject *awaited
-    cdef object result
+    cdef int status = PYGEN_NEXT
     if self._stage == V_FINISHED:
         raise RuntimeError("cannot reuse already awaited coroutine")
     if self._slow is None:
         try:
-            result = self._advance()
+            awaited = self._advance()
         except BaseException:
             self._stage = V_FINISHED
             raise
         if self._slow is None:
             if self._stage == V_FINISHED:
-                return _finished(result)
-            Py_INCREF(result)
-            return <PyObject *>result
-    # With the error indicator as it is: NULL without an exception is the result None.
-    awaited = _type_of(self._slow).tp_iternext(<PyObject *>self._slow)
-    if awaited == NULL:
+                status = PYGEN_RETURN
+            Py_INCREF(awaited)
+            result[0] = <PyObject *>awaited
+            return status
+    status = PyIter_Send(self._slow, None, result)
+    if status != PYGEN_NEXT:
         self._stage = V_FINISHED
-    return awaited
+    return status
+
+
+cdef void _verb_finalize(PyObject *verb) noexcept:
+    """As __del__, for which Cython saves and restores the error indicator each time."""
+    if (<Verb>verb)._stage == V_NEW:
+        _finalize_verb(verb)
+
+
+cdef destructor _finalize_verb = (<PyTypeObject *>Verb).tp_finalize
+
+
+cdef void _set_slots(PyTypeObject *kind) noexcept:
+    """What Cython has no words for."""
+    kind.tp_iternext = <iternextfunc>_verb_next
+    kind.tp_finalize = <destructor>_verb_finalize
+    kind.tp_as_async.am_send = <sendfunc>_verb_send

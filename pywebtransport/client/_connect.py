@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Unpack
+from typing import Any, Unpack
 
 from .._states import URL
 from ..config import ClientConfig, ClientFields
@@ -26,14 +25,9 @@ class _OneSession(Connecting):
         super().__init__(named("connect", client.open_session(url, timeout, None, overrides)))
         self._client = client
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:
         try:
-            await super().__aexit__(exc_type, exc, tb)
+            await super().__aexit__(*exc_info)
         finally:
             await self._client.close()
 

@@ -11,7 +11,7 @@ from ..exceptions import TimeoutError
 from ..session import WebTransportSession
 from ..utils._attempts import combine_errors
 from ..utils._awaitable import AwaitableContext
-from ..utils._text import printable
+from ..utils._text import printable_path
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
@@ -55,7 +55,7 @@ class Progress:
     def timed_out(self, url: str, timeout: float) -> BaseException:
         """The error of an attempt that ends now; that of a failed address may say more."""
         late = TimeoutError(
-            f"{printable(url)} did not answer within {timeout} s: {self.hint}",
+            f"{printable_path(url)} did not answer within {timeout} s: {self.hint}",
             timeout_duration=timeout,
             operation=self.stage,
         )

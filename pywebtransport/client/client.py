@@ -39,7 +39,7 @@ from ..utils._hosts import host_and_port
 from ..utils._logs import apply_log_level, shared_log
 from ..utils._rounds import Round
 from ..utils._tasks import named
-from ..utils._text import printable
+from ..utils._text import printable_path
 from ..utils._urls import parse_webtransport_url
 from ._connecting import DIRECT, Connecting, ConnectOverrides, Progress
 from ._credentials import Credentials
@@ -345,7 +345,8 @@ class WebTransportClient(EventEmitter):
                 raise progress.timed_out(url, timeout) from None
             if self._closed and isinstance(error, WebTransportError):
                 raise ClientError(
-                    f"the client was closed while it connected to {printable(url)}", target_url=url
+                    f"the client was closed while it connected to {printable_path(url)}",
+                    target_url=url,
                 ) from error
             if isinstance(error, ClientError) and error.target_url is None:
                 error.target_url = url

@@ -12,7 +12,7 @@ from ..utils import parse_webtransport_url
 from ..utils._attempts import attempt_facts, furthest
 from ..utils._checks import check_count
 from ..utils._closing import AsyncContext
-from ..utils._text import printable
+from ..utils._text import printable_path
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _failure(url: URL, errors: dict[int, BaseException], count: int) -> BaseExce
             return error
     number, first = list(errors.items())[furthest(list(errors.values()))]
     failure = ClientError(
-        f"{len(errors)} of {count} clients could not connect to {printable(url)}; "
+        f"{len(errors)} of {count} clients could not connect to {printable_path(url)}; "
         f"client {number}: {first}",
         target_url=url,
         details={

@@ -11,11 +11,12 @@ from weakref import WeakSet
 from .._states import URL, EventType, SessionState, URLParts
 from ..exceptions import ClientError, SessionError
 from ..session import WebTransportSession
-from ..utils._checks import check_count, check_instance, check_seconds
+from ..utils._checks import check_callable, check_count, check_instance, check_seconds
 from ..utils._closing import AsyncCloseable
 from ..utils._pooling import Leaving, Lender
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 from ..utils._urls import parse_webtransport_url
+from ._opening import Connect, open_session
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PooledClient(AsyncCloseable):
         pool_size: int = 10,
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
+        connect: Connect | None = None,
     ) -> None:
         """Create a pool without sessions.
 
@@ -53,13 +55,18 @@ class PooledClient(AsyncCloseable):
             pool_size: Sessions per endpoint, including lent ones; at least 1.
             cleanup_interval: Ignored; kept for compatibility.
             max_idle_time: Seconds after which an idle session is closed.
+            connect: ``async def connect(client, url)`` opens a session in place of
+                ``client.connect(url)``, such as ``Tracing.connect``.
 
         Raises:
-            ConfigurationError: A value is out of range.
+            ConfigurationError: A value is out of range, or ``connect`` cannot be called.
         """
         check_count("pool_size", pool_size)
         check_seconds("cleanup_interval", cleanup_interval)
         check_seconds("max_idle_time", max_idle_time)
+        if connect is not None:
+            check_callable("connect", connect)
+        self._connect = connect
         self._client = WebTransportClient(config=config)
         self._lender: Lender[URLParts, WebTransportSession] = Lender(
             pool_size,
@@ -83,6 +90,7 @@ class PooledClient(AsyncCloseable):
         pool_size: int = 10,
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
+        connect: Connect | None = None,
     ) -> Self:
         """Same as the constructor."""
         return cls(
@@ -90,6 +98,7 @@ class PooledClient(AsyncCloseable):
             pool_size=pool_size,
             cleanup_interval=cleanup_interval,
             max_idle_time=max_idle_time,
+            connect=connect,
         )
 
     @property
@@ -153,7 +162,7 @@ class PooledClient(AsyncCloseable):
         return await self._lender.lend(
             parts,
             seconds,
-            where=f"to {printable(url)}",
+            where=f"to {printable_path(url)}",
             limit=f"connect_timeout={seconds}",
             reuse=self._reuse,
             create=lambda: self._open(url, parts),
@@ -169,8 +178,8 @@ class PooledClient(AsyncCloseable):
 
         Raises:
             SessionError: It was returned already, or is not from this pool.
-            ConfigurationError: The pool belongs to another event loop.
-            ConfigurationError: The argument is not a session.
+            ConfigurationError: The argument is not a session, or the pool belongs to another event
+                loop.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
@@ -232,13 +241,13 @@ class PooledClient(AsyncCloseable):
 
     async def _open(self, url: URL, parts: URLParts) -> WebTransportSession:
         await self._make_room(parts)
-        session = await self._client.connect(url)
+        session = await open_session(self._connect, self._client, url)
         self._opened += 1
         if not _is_usable(session):
             info = session.close_info
             self._left(session, parts, Leaving.UNFIT)
             raise ClientError(
-                f"{printable(url)} ended or drained the session as soon as it was open"
+                f"{printable_path(url)} ended or drained the session as soon as it was open"
                 + (f": {printable(info.reason)}" if info is not None and info.reason else ""),
                 target_url=url,
             )

@@ -30,6 +30,7 @@ from ..utils._tasks import is_being_cancelled
 from ..utils._text import printable
 from ..utils._urls import parse_webtransport_url
 from ..utils._waiters import Waiters
+from ._opening import Connect, open_session
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -105,6 +106,7 @@ class ReconnectingClient(EventEmitter):
         *,
         config: ClientConfig,
         on_session: Callable[[WebTransportSession], Awaitable[None]] | None = None,
+        connect: Connect | None = None,
     ) -> None:
         """Create a client; ``async with`` starts it.
 
@@ -114,19 +116,24 @@ class ReconnectingClient(EventEmitter):
             on_session: Restores state: called with each new session before ``get_session`` returns
                 it, for at most ``connect_timeout`` seconds. If it raises, the session is closed and
                 the attempt counts as failed.
+            connect: ``async def connect(client, url)`` opens a session in place of
+                ``client.connect(url)``, such as ``Tracing.connect``.
 
         Raises:
             ConfigurationError: The URL is malformed, a field is out of range, or
-                ``on_session`` cannot be called.
+                ``on_session`` or ``connect`` cannot be called.
         """
         check_instance("config", config, ClientConfig)
         if on_session is not None:
             check_callable("on_session", on_session)
+        if connect is not None:
+            check_callable("connect", connect)
         super().__init__()
         parse_webtransport_url(url)
         self._url = url
         self._client: _Client = self.client_type(config=config)
         self._on_session = on_session
+        self._connect = connect
         self._session: WebTransportSession | None = None
         # Not returned any more, but open until its peer ends it.
         self._drained: WebTransportSession | None = None
@@ -149,9 +156,10 @@ class ReconnectingClient(EventEmitter):
         *,
         config: ClientConfig,
         on_session: Callable[[WebTransportSession], Awaitable[None]] | None = None,
+        connect: Connect | None = None,
     ) -> Self:
         """Same as the constructor."""
-        return cls(url, config=config, on_session=on_session)
+        return cls(url, config=config, on_session=on_session, connect=connect)
 
     # -------------------------------------------------------------- properties
 
@@ -360,7 +368,7 @@ class ReconnectingClient(EventEmitter):
         return True
 
     async def _open(self) -> WebTransportSession:
-        session = await self._client.connect(self._url)
+        session = await open_session(self._connect, self._client, self._url)
         try:
             if self._on_session is not None:
                 await self._restore(self._on_session, session)

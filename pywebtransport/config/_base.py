@@ -226,7 +226,8 @@ class BaseConfig:
     the application, where the oldest is dropped and counted."""
 
     debug: bool = DEFAULT_DEBUG
-    """Log the trace of the QUIC library at level DEBUG; slow."""
+    """Log the trace of the QUIC library at level DEBUG, on the logger
+    ``pywebtransport.quic.trace``; slow."""
 
     dialects: list[int] = field(default_factory=lambda: list(DIALECTS))
     """The drafts of WebTransport over HTTP/3 to speak, out of 2, 7, 14 and 16.
@@ -430,6 +431,32 @@ class BaseConfig:
         """An independent copy."""
         return type(self)(**self._values())
 
+    def merge(self, other: Self | dict[str, Any]) -> Self:
+        """Return a new configuration in which ``other`` takes precedence.
+
+        Args:
+            other: A dictionary: all its fields take precedence. A configuration: those of its
+                fields that differ from their defaults take precedence.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        if isinstance(other, type(self)):
+            changed = {
+                name: getattr(other, name)
+                for name, default in other._defaults().items()
+                if getattr(other, name) != default
+            }
+            return self._changed(changed)
+        if isinstance(other, Mapping):
+            return self._changed(other)
+        raise ConfigurationError(
+            f"{type(self).__name__} cannot be merged with {type(other).__name__}; "
+            f"expected a {type(self).__name__} or a dictionary",
+            config_key="other",
+            config_value=other,
+        )
+
     def validate(self) -> None:
         """Check every field, that fields fit together, and that the named files exist.
 
@@ -477,23 +504,6 @@ class BaseConfig:
     def _changed(self, values: Mapping[str, Any]) -> Self:
         self._check_names(values)
         return type(self)(**{**self._values(), **values})
-
-    def _merged(self, other: BaseConfig | dict[str, Any]) -> Self:
-        if isinstance(other, type(self)):
-            changed = {
-                name: getattr(other, name)
-                for name, default in other._defaults().items()
-                if getattr(other, name) != default
-            }
-            return self._changed(changed)
-        if isinstance(other, Mapping):
-            return self._changed(other)
-        raise ConfigurationError(
-            f"{type(self).__name__} cannot be merged with {type(other).__name__}; "
-            f"expected a {type(self).__name__} or a dictionary",
-            config_key="other",
-            config_value=other,
-        )
 
     def _check_fields(self) -> None:
         for name, rule in self._rules.items():

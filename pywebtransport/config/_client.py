@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, Unpack, cast
+from typing import ClassVar, Self, Unpack, cast
 
 from .._states import Headers
 from .._version import __version__
@@ -170,18 +170,6 @@ class ClientConfig(BaseConfig):
             certfile=certfile,
             keyfile=keyfile,
         )
-
-    def merge(self, other: ClientConfig | dict[str, Any]) -> Self:
-        """Return a new configuration in which ``other`` takes precedence.
-
-        Args:
-            other: A dictionary: all its fields take precedence. A configuration: those of its
-                fields that differ from their defaults take precedence.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        return self._merged(other)
 
     def update(self, **fields: Unpack[ClientFields]) -> Self:
         """A new configuration with some fields changed; this one stays as it is.

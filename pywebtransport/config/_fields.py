@@ -8,7 +8,6 @@ one type.
 from __future__ import annotations
 
 import base64
-import difflib
 import math
 import os
 import re
@@ -609,6 +608,8 @@ def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> Con
     shown = shorten(key, 100)
     near = []
     if isinstance(key, str) and len(key) < 100:
+        import difflib
+
         near = difflib.get_close_matches(key, list(names), n=2, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return ConfigurationError(

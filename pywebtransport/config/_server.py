@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, Unpack
+from typing import ClassVar, Literal, Self, Unpack
 
 from .._states import Address
 from ..constants import (
@@ -288,18 +288,6 @@ class ServerConfig(BaseConfig):
     def get_bind_address(self) -> Address:
         """Host and UDP port to listen on."""
         return (self.bind_host, self.bind_port)
-
-    def merge(self, other: ServerConfig | dict[str, Any]) -> Self:
-        """Return a new configuration in which ``other`` takes precedence.
-
-        Args:
-            other: A dictionary: all its fields take precedence. A configuration: those of its
-                fields that differ from their defaults take precedence.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        return self._merged(other)
 
     def update(self, **fields: Unpack[ServerFields]) -> Self:
         """A new configuration with some fields changed; this one stays as it is.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._core.datagram_arguments import check_age, check_limit, check_payload, check_wait
@@ -18,6 +17,7 @@ from ..exceptions import (
 )
 from ..utils import _clock as clock
 from ..utils._checks import NEVER, check_interface, check_timeout
+from ..utils._closing import AsyncCloseable
 from ..utils._gates import ONLY, Gates, TooLate
 from ..utils._waiters import Waiters
 from ._reliable_frames import (
@@ -47,7 +47,7 @@ _DATA_PRIORITY = 0
 _ACK_PRIORITY = 2
 
 
-class DatagramReliabilityLayer:
+class DatagramReliabilityLayer(AsyncCloseable):
     """Sends every datagram until the peer has received it; delivers each one once.
 
     Both sides wrap their ``session.datagrams``, which then belongs to the layer: do not read
@@ -271,14 +271,8 @@ class DatagramReliabilityLayer:
         self._start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if exc is not None:
-            self._close_timeout = 0
+    async def _end_failed_block(self) -> None:
+        self._close_timeout = 0
         await self.close()
 
     # --------------------------------------------------------------- internal

@@ -4,6 +4,7 @@ from ._backend import EventBackend
 from ._bus import EventBus, create_event_bus
 from ._emitter import EventEmitter, create_event_emitter, event_handler
 from ._event import Event
+from ._local import LocalBackend
 from ._memory import MemoryBackend
 from ._redis import RedisBackend
 
@@ -12,6 +13,7 @@ __all__ = [
     "EventBackend",
     "EventBus",
     "EventEmitter",
+    "LocalBackend",
     "MemoryBackend",
     "RedisBackend",
     "create_event_bus",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ..exceptions import SerializationError, WebTransportError, invalid_config
-from ..utils._checks import check_instance
+from ..utils._checks import check_callable, check_instance
 from ..utils._failures import log_application_error, name_of
 from ..utils._rounds import Round, Rounds
 from ..utils._text import printable
@@ -142,6 +142,38 @@ def watch_gaps(backend: object, listener: GapListener) -> Callable[[], None]:
     return stop
 
 
+class GapListeners(list[GapListener]):
+    """The functions that a backend tells about its gaps."""
+
+    def add(self, listener: GapListener) -> Callable[[], None]:
+        """Add a function; return one that removes it."""
+        check_callable("listener", listener)
+        self.append(listener)
+
+        def stop() -> None:
+            if listener in self:
+                self.remove(listener)
+
+        return stop
+
+    def tell(self, seconds: float | None) -> int:
+        """Call all functions; return how many of them raised, which is logged."""
+        failed = 0
+        for listener in tuple(self):
+            failed += not call_listener("listener of gaps", listener, seconds)
+        return failed
+
+
+def call_listener(what: str, function: Callable[[Any], object], seconds: float | None) -> bool:
+    """Call a function of the application; return False if it raised, which is logged."""
+    try:
+        function(seconds)
+    except (Exception, asyncio.CancelledError) as error:
+        log_application_error(logger, f"{what} {name_of(function)} failed: it", error)
+        return False
+    return True
+
+
 class Handing:
     """Passes messages to subscribers, in the order in which they came.
 
@@ -177,6 +209,21 @@ class Handing:
         Cancellation:
             It is delivered anyway.
         """
+        waiting = self.begin(subscribers, deliver_of, channel, payload)
+        if waiting is not None:
+            await waiting
+
+    def begin(
+        self,
+        subscribers: Iterable[Any],
+        deliver_of: Callable[[Any], Deliver | None],
+        channel: str,
+        payload: bytes,
+    ) -> Awaitable[None] | None:
+        """Deliver one message; return what to await until it has arrived, None if it has.
+
+        Args: as ``hand_over``.
+        """
         longer: list[Round] = []
 
         def hand(subscriber: Any) -> None:
@@ -185,9 +232,8 @@ class Handing:
             if deliver is not None:
                 self._call(deliver, channel, payload, longer)
 
-        await self._rounds.begin(subscribers, hand).wait()
-        for one in longer:
-            await one.wait()
+        first = self._rounds.begin(subscribers, hand)
+        return None if first.is_over and not longer else _until_over(first, longer)
 
     def _call(self, deliver: Deliver, channel: str, payload: bytes, longer: list[Round]) -> None:
         try:
@@ -200,3 +246,9 @@ class Handing:
         self.delivered += 1
         if isinstance(result, Round) and not result.is_over:
             longer.append(result)
+
+
+async def _until_over(first: Round, others: list[Round]) -> None:
+    await first.wait()  # it may add some of the others
+    for one in others:
+        await one.wait()

@@ -69,10 +69,10 @@ class _Subscription:
 class EventBus(AsyncCloseable):
     """Passes events from publishers to subscribers of their type.
 
-    Without a backend, it serves one process, and handlers get the same :class:`Event` object that
-    was published. With a backend, every bus on it gets each event, in any process, including that
-    of the publisher. This is a serialized copy, whose ``source`` is a string. The backend delivers
-    each event at most once.
+    Without a backend, it serves one process (of several workers, only this one), and handlers get
+    the same :class:`Event` object that was published. With a backend, every bus on it gets each
+    event, in any process, including that of the publisher. This is a serialized copy, whose
+    ``source`` is a string. The backend delivers each event at most once.
 
     A handler is a function or a coroutine function. Each subscription gets its events in order and
     one at a time. While a coroutine runs, further events wait in the queue of this subscription, so

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from ..exceptions import ConnectionError
 from ..utils._checks import check_callable, check_count, check_text
@@ -19,8 +21,13 @@ from ._backend import (
     check_payload,
     check_room,
 )
+from ._worker_link import worker_link
 
-__all__ = ["MemoryBackend"]
+__all__ = ["BeginPublishing", "MemoryBackend", "begin_publishing_of"]
+
+logger = logging.getLogger("pywebtransport.events")
+
+BeginPublishing: TypeAlias = Callable[[str, bytes], Awaitable[object] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,11 @@ class MemoryBackend(AsyncCloseable):
 
     async def start(self) -> None:
         """Accept messages from now on; idempotent."""
+        if not self._started and type(self) is MemoryBackend and worker_link() is not None:
+            logger.info(
+                "this MemoryBackend connects nothing outside of its worker process; "
+                "a LocalBackend connects all workers"
+            )
         self._started = True
 
     async def close(self) -> None:
@@ -92,10 +104,33 @@ class MemoryBackend(AsyncCloseable):
 
         Cancellation: the message is delivered anyway.
         """
+        waiting = self.begin_publishing(channel, payload)
+        if waiting is not None:
+            await waiting
+        await asyncio.sleep(0)
+
+    def begin_publishing(self, channel: str, payload: bytes) -> Awaitable[None] | None:
+        """Advanced: as ``publish``, without a coroutine and without letting other tasks run.
+
+        Returns:
+            What to await until all subscribers have the message; None if they have it.
+
+        Raises: as ``publish``.
+        """
+        self._check_message(channel, payload)
+        self._published += 1
+        return self._hand_over(channel, payload)
+
+    def _check_message(self, channel: str, payload: bytes) -> None:
         check_channel("channel", channel)
         check_payload(payload, self._max_payload_size)
         self._check_started()
-        self._published += 1
+
+    def _hand_over(self, channel: str, payload: bytes) -> Awaitable[None] | None:
+        """Deliver a message to the subscribers of this process."""
+        subscribers = (*self._exact.get(channel, {}).values(), *self._globs.values())
+        if not subscribers:
+            return None
 
         def deliver_of(subscription: _Subscription) -> Deliver | None:
             known = self._subscriptions.get(subscription.id)
@@ -103,9 +138,7 @@ class MemoryBackend(AsyncCloseable):
                 return None
             return known.deliver
 
-        subscribers = (*self._exact.get(channel, {}).values(), *self._globs.values())
-        await self._handing.hand_over(subscribers, deliver_of, channel, payload)
-        await asyncio.sleep(0)
+        return self._handing.begin(subscribers, deliver_of, channel, payload)
 
     async def subscribe(self, pattern: str, deliver: Deliver) -> str:
         """Call ``deliver`` for each message on the channels that ``pattern`` names.
@@ -161,7 +194,17 @@ class MemoryBackend(AsyncCloseable):
 
     def _check_started(self) -> None:
         if not self._started:
-            raise ConnectionError("the backend is not started; call MemoryBackend.start()")
+            kind = type(self).__name__
+            raise ConnectionError(f"the backend is not started; call {kind}.start()")
+
+
+def begin_publishing_of(backend: object) -> BeginPublishing | None:
+    """Return a backend's ``begin_publishing``; None if it publishes in another way."""
+    # A class of the application may have a ``publish`` of its own.
+    if getattr(type(backend), "publish", None) is MemoryBackend.publish:
+        found: BeginPublishing = backend.begin_publishing  # type: ignore[attr-defined]
+        return found
+    return None
 
 
 def _matches(parts: list[str], channel: str) -> bool:

@@ -12,7 +12,6 @@ from typing import Any, Self
 from ..exceptions import AuthenticationError, ConnectionError
 from ..utils._checks import check_callable, check_count, check_seconds, check_text
 from ..utils._closing import AsyncCloseable
-from ..utils._failures import log_application_error, name_of
 from ..utils._logs import BoundedLog
 from ..utils._text import printable
 from ._backend import (
@@ -20,7 +19,9 @@ from ._backend import (
     DEFAULT_MAX_SUBSCRIPTIONS,
     Deliver,
     GapListener,
+    GapListeners,
     Handing,
+    call_listener,
     check_channel,
     check_payload,
     check_room,
@@ -97,7 +98,7 @@ class RedisBackend(AsyncCloseable):
 
     Raises:
         ConfigurationError: redis-py is not installed
-            (``pip install "pywebtransport[redis]"``), or an argument is wrong.
+            (the extra ``redis``), or an argument is wrong.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class RedisBackend(AsyncCloseable):
         self._max_payload_size = check_count("max_payload_size", max_payload_size)
         self._max_subscriptions = check_count("max_subscriptions", max_subscriptions)
         self._on_gap = on_gap
-        self._gap_listeners: list[GapListener] = []
+        self._gap_listeners = GapListeners()
         self._last_error: Exception | None = None
         # Attempts may fail for days.
         self._log = BoundedLog(logger, interval=_LOG_INTERVAL)
@@ -279,14 +280,7 @@ class RedisBackend(AsyncCloseable):
         Returns:
             A function that stops this.
         """
-        check_callable("listener", listener)
-        self._gap_listeners.append(listener)
-
-        def stop() -> None:
-            if listener in self._gap_listeners:
-                self._gap_listeners.remove(listener)
-
-        return stop
+        return self._gap_listeners.add(listener)
 
     @property
     def last_error(self) -> Exception | None:
@@ -395,20 +389,12 @@ class RedisBackend(AsyncCloseable):
         self._last_error = None
         self._log.flush()
         logger.info("connected to Redis again after %.3f seconds", seconds)
-        if self._on_gap is not None:
-            self._call("on_gap", self._on_gap, seconds)
+        if self._on_gap is not None and not call_listener("on_gap", self._on_gap, seconds):
+            self._counts["errors"] += 1
         self._tell_listeners(seconds)
 
     def _tell_listeners(self, seconds: float | None) -> None:
-        for listener in tuple(self._gap_listeners):
-            self._call("listener of gaps", listener, seconds)
-
-    def _call(self, what: str, function: Callable[[Any], object], seconds: float | None) -> None:
-        try:
-            function(seconds)
-        except (Exception, asyncio.CancelledError) as error:
-            self._counts["errors"] += 1
-            log_application_error(logger, f"{what} {name_of(function)} failed: it", error)
+        self._counts["errors"] += self._gap_listeners.tell(seconds)
 
     async def _close_links(self, link: RedisLink) -> None:
         publisher, self._publisher, self._subscriber = self._publisher, None, None

@@ -23,7 +23,7 @@ from ..utils._closing import AsyncCloseable
 from ..utils._failures import describe_error
 from ..utils._logs import BoundedLog
 from ..utils._tasks import is_being_cancelled
-from ..utils._text import printable
+from ..utils._text import printable_path
 from ..utils._urls import build_webtransport_url, parse_webtransport_url
 from ._identity import forwarded_fields, says_who
 from ._relay import Relay
@@ -204,7 +204,7 @@ class WebTransportForwarder(AsyncCloseable):
             await asyncio.wait({opening, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 raise ClientError(
-                    f"the client went away before {printable(url)} answered", target_url=url
+                    f"the client went away before {printable_path(url)} answered", target_url=url
                 )
             upstream = opening.result()
             return upstream
@@ -232,7 +232,8 @@ class WebTransportForwarder(AsyncCloseable):
 
     def _upstream_failed(self, message: str, url: URL, error: BaseException) -> None:
         """Log a failure; limited, because any client can cause it repeatedly."""
-        self._log.tell("upstream", logging.WARNING, message, printable(url), describe_error(error))
+        shown = printable_path(url)
+        self._log.tell("upstream", logging.WARNING, message, shown, describe_error(error))
 
     def _url(self, path: str) -> URL:
         if self._path != "/":

@@ -62,31 +62,25 @@ class Arrivals:
 
     Args:
         connection: The connection that they belong to.
+
+    Attributes:
+        ids: Server: what is known of the bidirectional streams of the client.
     """
 
-    __slots__ = (
-        "_connection",
-        "_critical",
-        "_early",
-        "_ids",
-        "_is_client",
-        "_next_local",
-        "_options",
-    )
+    __slots__ = ("_connection", "_critical", "_early", "_is_client", "_options", "ids")
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Any = connection
         self._is_client = connection.is_client
         self._options = connection.options
         self._critical: tuple[int, ...] = ()
-        self._ids = SettledIds()
-        self._next_local = 0  # client: lowest bidirectional stream ID that it has not opened
+        self.ids = SettledIds()
         self._early: EarlyArrivals | None = None  # created when something arrives early
 
     @property
     def next_request_id(self) -> int:
         """Server: the lowest request stream ID that has not been seen yet."""
-        return self._ids.next_id
+        return self.ids.next_id
 
     # Streams.
 
@@ -102,11 +96,11 @@ class Arrivals:
             session = self._connection.sessions.get(number) if head[2] < 0x80 else None
             if session is not None and session.takes_arrivals:
                 if bidi and not self._is_client:
-                    self._ids.settle(stream.stream_id)
+                    self.ids.settle(stream.stream_id)
                 session.stream_arrived(stream, size)
                 return
         if bidi and not self._is_client:
-            self._ids.see(stream.stream_id)
+            self.ids.see(stream.stream_id)
         kind = decode_varint(head)
         if kind is None:
             self._incomplete(stream)
@@ -191,12 +185,12 @@ class Arrivals:
             H3ConnectionError: there cannot be such a session (H3_ID_ERROR).
         """
         if self._is_client:
-            limit: int | None = self._next_local
+            limit: int | None = self._connection.newest_stream[False] + 4
             over = True
         else:
             allowed = self._options.peer_bidi_streams
-            limit = None if allowed is None else self._ids.next_id + 4 * allowed
-            over = self._ids.is_settled(session_id)
+            limit = None if allowed is None else self.ids.next_id + 4 * allowed
+            over = self.ids.is_settled(session_id)
         if limit is not None and session_id >= limit:
             raise H3ConnectionError(
                 H3Error.ID_ERROR, f"session ID {session_id} is beyond the stream limit"
@@ -347,12 +341,7 @@ class Arrivals:
     def settle(self, stream_id: int) -> None:
         """There is no session on this stream any more, and there will not be one."""
         if not self._is_client:
-            self._ids.settle(stream_id)
-
-    def local_stream_opened(self, stream_id: int) -> None:
-        """Client: this end opened a bidirectional stream."""
-        if stream_id >= self._next_local:
-            self._next_local = stream_id + 4
+            self.ids.settle(stream_id)
 
     def shut(self) -> None:
         """The connection is gone."""

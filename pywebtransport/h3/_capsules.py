@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from ._constants import MAX_CLOSE_REASON, CapsuleType
 from ._errors import CapsuleError
+from ._parser import Parser
 from ._varint import decode_varint, encode_varint
 
 __all__ = [
@@ -65,7 +66,7 @@ SKIPPED: Final = Capsule(-1, b"")
 """A placeholder for a dropped capsule."""
 
 
-class CapsuleParser:
+class CapsuleParser(Parser):
     """Splits the payload of DATA frames into capsules, however the bytes were divided.
 
     Unknown capsules, and DATAGRAM capsules larger than ``max_datagram``, are
@@ -76,24 +77,18 @@ class CapsuleParser:
         max_datagram: Largest value of a DATAGRAM capsule in bytes.
     """
 
-    __slots__ = ("_buffer", "_known", "_max_datagram", "_pos", "_skip")
+    __slots__ = ("_known", "_max_datagram", "_skip")
 
     def __init__(self, known: Collection[int], max_datagram: int) -> None:
+        super().__init__()
         self._known = known
         self._max_datagram = max_datagram
-        self._buffer: bytes | bytearray = b""  # a bytearray while a capsule is cut
-        self._pos = 0
         self._skip = 0
 
     @property
     def at_boundary(self) -> bool:
         """No capsule is incomplete: the stream may end here."""
         return self._pos == len(self._buffer) and not self._skip
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were fed and not yet taken by :meth:`next`."""
-        return len(self._buffer) - self._pos
 
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
@@ -102,15 +97,7 @@ class CapsuleParser:
             return
         if self._skip:
             data, self._skip = data[self._skip :], 0
-        buffer, pos = self._buffer, self._pos
-        self._pos = 0
-        if pos == len(buffer):
-            self._buffer = data
-        elif isinstance(buffer, bytearray):
-            del buffer[:pos]
-            buffer += data
-        else:
-            self._buffer = bytearray(buffer[pos:]) + data
+        super().feed(data)
 
     def next(self) -> Capsule | None:
         """Return the next known capsule, or ``SKIPPED``; None if more bytes are needed.

@@ -243,8 +243,12 @@ class H3Connection:
         if self._started or self._closed:
             return
         self._started = True
-        opening = local_settings(self.options, is_client=self.is_client).opening
-        self._control_backlog = opening + self._control_backlog
+        early = None if self.is_client else self.quic.take_greeting()
+        if early is None:
+            opening = local_settings(self.options, is_client=self.is_client).opening
+            self._control_backlog = opening + self._control_backlog
+        else:
+            self.guard(self._set_critical, early)
         self.guard(self._open_critical)
         if not self.settings_known:
             self._settings_timer = self.call_later(
@@ -456,7 +460,6 @@ class H3Connection:
     def _connect(self, session: H3Session, stream: Stream, dialect: Dialect) -> None:
         request = RequestStream(self, stream, session)
         self.requests[request.stream_id] = request
-        self.arrivals.local_stream_opened(request.stream_id)
         flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
         session.bind(request, dialect, flow_control=flow_control)
         self.sessions[session.session_id] = session
@@ -739,21 +742,31 @@ class H3Connection:
             stream = self.open_stream(True)
             if stream is None:
                 return
-            kind = _CRITICAL[self._opened]
-            self._opened += 1
-            critical = LocalCritical(self, stream)
-            stream.sink = critical.ready
-            stream.set_send_order(_SEND_FIRST)
-            if kind == StreamType.CONTROL:
-                self._control = stream
-                backlog, self._control_backlog = self._control_backlog, b""
-                stream.write(encode_varint(kind) + backlog)
-                continue
-            stream.write(encode_varint(kind))
-            if kind == StreamType.QPACK_ENCODER:
-                self.qpack.send_encoder = critical.write
-            else:
-                self.qpack.send_decoder = critical.write
+            self._set_critical(stream, encode_varint(_CRITICAL[self._opened]))
+
+    def _set_critical(self, stream: Stream, begin: bytes = b"") -> None:
+        """Use a stream as our next critical stream.
+
+        Args:
+            stream: A unidirectional stream of this end.
+            begin: What begins it; empty if that was sent before.
+        """
+        kind = _CRITICAL[self._opened]
+        self._opened += 1
+        critical = LocalCritical(self, stream)
+        stream.sink = critical.ready
+        stream.set_send_order(_SEND_FIRST)
+        if kind == StreamType.CONTROL:
+            self._control = stream
+            begin += self._control_backlog
+            self._control_backlog = b""
+        elif kind == StreamType.QPACK_ENCODER:
+            self.qpack.send_encoder = critical.write
+        else:
+            self.qpack.send_decoder = critical.write
+        if begin:
+            with suppress(StreamError):  # stopped already: news of it follows
+                stream.write(begin)
 
     # The end.
 

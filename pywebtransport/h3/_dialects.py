@@ -28,7 +28,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialect:
-    """One generation: its form on the wire, and its additional rules."""
+    """One generation: its form on the wire, and its additional rules.
+
+    The defaults are what most generations have in common.
+    """
 
     draft: int
     """The draft that names it: 2, 7, 14 or 16."""
@@ -36,27 +39,27 @@ class Dialect:
     """The drafts that it stands for, as a string."""
     enabling: tuple[int, ...]
     """The settings that announce it: that of its drafts, and those from the configuration."""
-    counts_sessions: bool
+    counts_sessions: bool = False
     """The value of that setting is a number of sessions, not a switch."""
-    token: str
+    token: str = WEBTRANSPORT_TOKEN
     """The ``:protocol`` that a client sends."""
-    datagram_settings: tuple[Setting, ...]
+    datagram_settings: tuple[Setting, ...] = (Setting.H3_DATAGRAM,)
     """Any one of these with the value 1 announces HTTP datagrams."""
-    connect_setting_implied: bool
+    connect_setting_implied: bool = False
     """The enabling setting stands for ENABLE_CONNECT_PROTOCOL as well."""
-    version_header: bool
+    version_header: bool = False
     """A client names the draft in a request header."""
-    reads_tokens: bool
+    reads_tokens: bool = False
     """Application protocols may be tokens, too; an offer in tokens is answered with a token."""
-    strict_protocols: bool
+    strict_protocols: bool = False
     """A selected protocol that was not offered ends the session (otherwise it is ignored)."""
-    flow_control: Literal["never", "sessions or initial", "initial"]
+    flow_control: Literal["never", "sessions or initial", "initial"] = "never"
     """What both ends must send to enable session flow control."""
-    equal_limit_is_error: bool
+    equal_limit_is_error: bool = False
     """WT_MAX_* with an unchanged value is a violation (otherwise only a smaller value is)."""
-    one_session_without_flow_control: bool
+    one_session_without_flow_control: bool = False
     """Whether pooling needs flow control."""
-    unknown_path_status: int
+    unknown_path_status: int = 404
     """Status for a path without WebTransport."""
 
 
@@ -67,60 +70,32 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             draft=2,
             drafts="draft-02",
             enabling=(Setting.ENABLE_WEBTRANSPORT_DRAFT02,),
-            counts_sessions=False,
-            token=WEBTRANSPORT_TOKEN,
             datagram_settings=(Setting.H3_DATAGRAM, Setting.H3_DATAGRAM_DRAFT04),
             connect_setting_implied=True,
             version_header=True,
             reads_tokens=True,
-            strict_protocols=False,
-            flow_control="never",
-            equal_limit_is_error=False,
-            one_session_without_flow_control=False,
-            unknown_path_status=404,
         ),
         Dialect(
             draft=7,
             drafts="draft-07 to draft-12",
             enabling=(Setting.WT_MAX_SESSIONS_DRAFT07,),
             counts_sessions=True,
-            token=WEBTRANSPORT_TOKEN,
             datagram_settings=(Setting.H3_DATAGRAM, Setting.H3_DATAGRAM_DRAFT04),
-            connect_setting_implied=False,
-            version_header=False,
             reads_tokens=True,
-            strict_protocols=False,
-            flow_control="never",
-            equal_limit_is_error=False,
-            one_session_without_flow_control=False,
-            unknown_path_status=404,
         ),
         Dialect(
             draft=14,
             drafts="draft-13 and draft-14",
             enabling=(Setting.WT_MAX_SESSIONS_DRAFT14,),
             counts_sessions=True,
-            token=WEBTRANSPORT_TOKEN,
-            datagram_settings=(Setting.H3_DATAGRAM,),
-            connect_setting_implied=False,
-            version_header=False,
-            reads_tokens=False,
-            strict_protocols=False,
             flow_control="sessions or initial",
-            equal_limit_is_error=False,
             one_session_without_flow_control=True,
-            unknown_path_status=404,
         ),
         Dialect(
             draft=16,
             drafts="draft-15 and draft-16",
             enabling=(Setting.WT_ENABLED,),
-            counts_sessions=False,
             token=WEBTRANSPORT_H3_TOKEN,
-            datagram_settings=(Setting.H3_DATAGRAM,),
-            connect_setting_implied=False,
-            version_header=False,
-            reads_tokens=False,
             strict_protocols=True,
             flow_control="initial",
             equal_limit_is_error=True,

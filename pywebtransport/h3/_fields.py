@@ -199,6 +199,8 @@ def check_fields(headers: HeadersToSend) -> HeaderMap:
             key="headers", value=headers, reason="expected a dictionary of names and values"
         )
     checked = HeaderMap()
+    if not headers:
+        return checked
     single = not isinstance(headers, HeaderMap) or len(headers.lines) == len(headers)
     for name, value in headers.items():
         if single and type(name) is str and type(value) is str and len(value) <= _SHARED_VALUE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from ._parser import Parser
 from ._varint import decode_varint, encode_varint
 
 __all__ = ["SKIP", "SKIPPED", "STREAM", "Frame", "FrameParser", "encode_frame"]
@@ -32,7 +33,7 @@ SKIPPED: Final = Frame(-1, None)
 """A placeholder for a frame whose payload was dropped."""
 
 
-class FrameParser:
+class FrameParser(Parser):
     """Splits a byte stream into frames, however the bytes were divided.
 
     Args:
@@ -41,14 +42,11 @@ class FrameParser:
             collect in bytes. It may raise to refuse the type.
     """
 
-    __slots__ = ("_action", "_begun", "_buffer", "_policy", "_pos", "_remaining", "_type", "begins")
+    __slots__ = ("_action", "_begun", "_policy", "_remaining", "_type", "begins")
 
     def __init__(self, policy: Callable[[int], int] | None = None) -> None:
+        super().__init__()
         self._policy = policy
-        # Most reads contain complete frames: the bytes are used as they are, and copied into
-        # a bytearray only if a frame is incomplete. Nothing is kept between frames.
-        self._buffer: bytes | bytearray = b""
-        self._pos = 0
         self._type = -1  # -1: the next bytes are a frame type
         self._action = SKIP
         self._remaining = -1  # payload bytes to come; -1: the length is not known yet
@@ -65,26 +63,9 @@ class FrameParser:
         """Nothing is left over: the stream may end here."""
         return self._type < 0 and self._pos == len(self._buffer)
 
-    @property
-    def pending(self) -> int:
-        """Bytes that were fed and not yet taken by :meth:`next`."""
-        return len(self._buffer) - self._pos
-
     def rest(self) -> bytes:
         """Return the bytes of :attr:`pending` without removing them."""
         return bytes(self._buffer[self._pos :])
-
-    def feed(self, data: bytes) -> None:
-        """Add received bytes."""
-        buffer, pos = self._buffer, self._pos
-        self._pos = 0
-        if pos == len(buffer):
-            self._buffer = data
-        elif isinstance(buffer, bytearray):
-            del buffer[:pos]
-            buffer += data
-        else:
-            self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Frame | None:
         """Return the next frame or piece, or ``SKIPPED``; None if more bytes are needed."""

@@ -12,38 +12,37 @@ __all__ = ["SettledIds"]
 
 
 class SettledIds:
-    """The settled ones among the IDs 0, 4, 8, ..."""
+    """The settled ones among the IDs 0, 4, 8, ...
 
-    __slots__ = ("_next", "_open")
+    Attributes:
+        next_id: The lowest ID above all that were seen.
+    """
+
+    __slots__ = ("_open", "next_id")
 
     def __init__(self) -> None:
-        self._next = 0
+        self.next_id = 0
         self._open: set[int] = set()
 
     @property
-    def next_id(self) -> int:
-        """The lowest ID above all that were seen."""
-        return self._next
-
-    @property
     def unsettled(self) -> int:
-        """How many IDs below :attr:`next_id` are not settled."""
+        """How many IDs below ``next_id`` are not settled."""
         return len(self._open)
 
     def see(self, stream_id: int) -> None:
         """The peer opened this stream, and with it all lower ones."""
-        if stream_id >= self._next:
-            self._open.update(range(self._next, stream_id + 4, 4))
-            self._next = stream_id + 4
+        if stream_id >= self.next_id:
+            self._open.update(range(self.next_id, stream_id + 4, 4))
+            self.next_id = stream_id + 4
 
     def settle(self, stream_id: int) -> None:
         """There is no session on this stream any more, and there will not be one."""
-        if stream_id == self._next:  # in order, as nearly always: nothing to remember
-            self._next = stream_id + 4
+        if stream_id == self.next_id:  # in order, as nearly always: nothing to remember
+            self.next_id = stream_id + 4
         else:
             self.see(stream_id)
             self._open.discard(stream_id)
 
     def is_settled(self, stream_id: int) -> bool:
         """Return whether a session with this ID has ended, or can never exist."""
-        return stream_id < self._next and stream_id not in self._open
+        return stream_id < self.next_id and stream_id not in self._open

@@ -59,6 +59,7 @@ class Connection(Protocol):
     tunnels: dict[int, Any]  # H3Tunnel
     arrivals: Any  # Arrivals
     loss: Exception | None
+    newest_stream: list[int]
 
     @property
     def is_closed(self) -> bool: ...

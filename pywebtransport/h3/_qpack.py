@@ -78,7 +78,7 @@ class Qpack:
         self._max_size = max_field_section_size
         # Streams whose field section has a line that may be too long for pylsqpack, while it
         # is decoded or blocked.
-        self._large: set[int] = set()
+        self._large: set[int] | None = None  # created when needed: an empty one takes 216 bytes
         # Without a dynamic table a field section depends on nothing but itself: all connections
         # share one coder each way (5 KB less per connection). A connection gets its own coder if
         # its peer still sends instructions.
@@ -130,14 +130,14 @@ class Qpack:
         if not lines and section[0] == 0:  # valid, but pylsqpack refuses it
             return []
         if longest + self._capacity > _SURE:
-            self._large.add(stream_id)
+            self._large = (self._large or set()) | {stream_id}
         try:
             control, fields = (self._decoder or _DECODER).feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
             return None
         except (pylsqpack.DecompressionFailed, ValueError):
             raise self._undecodable(stream_id) from None
-        self._large.discard(stream_id)
+        self._forget(stream_id)
         return self._decoded(control, fields)
 
     def resume(self, stream_id: int) -> Fields | None:
@@ -148,20 +148,20 @@ class Qpack:
             return None
         except (pylsqpack.DecompressionFailed, ValueError):
             raise self._undecodable(stream_id) from None
-        self._large.discard(stream_id)
+        self._forget(stream_id)
         return self._decoded(control, fields)
 
     def _undecodable(self, stream_id: int) -> Exception:
         """Return the error when pylsqpack fails. It accepts 64 KiB per field line and gives no
         reason: if a line may be larger, that is assumed to be the reason."""
-        if stream_id not in self._large:
+        if stream_id not in (self._large or ()):
             return _failed()
         self.cancel(stream_id)
         return FieldSectionTooLarge()
 
     def cancel(self, stream_id: int) -> None:
         """Tell the peer that a field section will not be read."""
-        self._large.discard(stream_id)
+        self._forget(stream_id)
         if self._capacity and self.send_decoder is not None and self._decoder is not None:
             self.send_decoder(self._decoder.cancel_stream(stream_id))
 
@@ -195,6 +195,10 @@ class Qpack:
             raise H3ConnectionError(
                 H3Error.QPACK_DECODER_STREAM_ERROR, "bad instruction on the QPACK decoder stream"
             ) from None
+
+    def _forget(self, stream_id: int) -> None:
+        if self._large is not None:
+            self._large.discard(stream_id)
 
     def _decoded(self, control: bytes, fields: Fields) -> Fields:
         if control and self.send_decoder is not None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
 from .._header_map import HeaderMap
@@ -42,9 +40,7 @@ from ._constants import (
     EXPORTER_LABEL,
     PROTOCOL_FIELD,
     CapsuleType,
-    FrameType,
     H3Error,
-    StreamType,
 )
 from ._credit import SessionCredit
 from ._dialects import DIALECTS, Dialect, never_asks_for_credit
@@ -55,40 +51,15 @@ from ._nothing import NO_HEADERS, NO_SESSION_EVENTS, NoGroup
 from ._parts import Connection
 from ._protocols import format_offer, format_protocol, parse_offer, parse_protocol
 from ._request import RequestStream
-from ._varint import encode_varint
+from ._session_state import CLOSED, LIVE, H3SessionState, prefixes
 
 __all__ = ["H3Session", "H3SessionState"]
 
 _SWEEP_AT = 64
 
 
-class H3SessionState(StrEnum):
-    """The state of a session; it only moves forward."""
-
-    CONNECTING = "connecting"
-    OPEN = "open"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
-# A lookup of an enumeration member takes ten times as long as that of a global name.
-_CLOSED = H3SessionState.CLOSED
-_LIVE = (H3SessionState.OPEN, H3SessionState.DRAINING)
-
-
 _SESSION_AND_PROHIBITED = SESSION_CAPSULES | PROHIBITED_CAPSULES
 _ALL_CAPSULES = _SESSION_AND_PROHIBITED | FLOW_CONTROL_CAPSULES
-
-
-@lru_cache(256)
-def _prefixes(session_id: int) -> tuple[bytes, bytes, bytes]:
-    """Return the headers of bidirectional streams, unidirectional streams and datagrams."""
-    encoded_id = encode_varint(session_id)
-    return (
-        encode_varint(FrameType.WEBTRANSPORT_STREAM) + encoded_id,
-        encode_varint(StreamType.WEBTRANSPORT) + encoded_id,
-        encode_varint(session_id // 4),
-    )
 
 
 class H3Session:
@@ -102,10 +73,12 @@ class H3Session:
         response_headers: Regular fields of the response, once there is one.
         status: Its HTTP status.
         datagram_way: Transport, prefix and group of ordinary datagrams, once one was sent.
+        stream_way: What compiled code needs for ordinary streams; see :meth:`_find_stream_way`.
         offered_protocols: What the client offers, in its order.
         application_protocol: What the server chose.
         flow_control: Session flow control is on.
         dialect: The dialect of the session; None on a client until SETTINGS arrive.
+        sweep_at: Ended streams are forgotten when there are as many streams.
         takes_arrivals: Streams and datagrams of the peer go straight to ``events``.
     """
 
@@ -124,7 +97,6 @@ class H3Session:
         "_request",
         "_require_protocol",
         "_streams",
-        "_sweep_at",
         "_timer",
         "_unsent",
         "_used",
@@ -145,6 +117,8 @@ class H3Session:
         "session_id",
         "state",
         "status",
+        "stream_way",
+        "sweep_at",
         "takes_arrivals",
     )
 
@@ -191,10 +165,11 @@ class H3Session:
         self._capsules: CapsuleParser | None = None  # created with the first capsule
         self._unsent = b""  # capsules from before the response could be sent
         self._streams: dict[int, Stream] = {}
-        self._sweep_at = _SWEEP_AT
+        self.sweep_at = _SWEEP_AT
         self._used = False  # a stream was opened or a datagram sent
         self._datagram_refused = False
         self.datagram_way: tuple[Transport, bytes, Group] | None = None
+        self.stream_way: tuple[Any, ...] | None = None
         self._datagram_limit: int | None = None
         self._drain_sent = False
         self.takes_arrivals = False
@@ -210,6 +185,7 @@ class H3Session:
     def events(self, events: SessionEvents) -> None:
         self._events = events
         self.route_datagrams(events.datagrams_received)
+        self._find_stream_way()
 
     def route_datagrams(self, receive: Callable[[list[bytes]], object]) -> None:
         """Send datagrams straight to ``receive``, once the session takes them."""
@@ -219,7 +195,7 @@ class H3Session:
     @property
     def is_live(self) -> bool:
         """The session is established and has not ended."""
-        return self.state in _LIVE
+        return self.state in LIVE
 
     @property
     def max_datagram_size(self) -> int:
@@ -296,7 +272,7 @@ class H3Session:
         self.session_id = request.stream_id
         self.dialect = dialect
         self.flow_control = flow_control
-        bidirectional, unidirectional, self._prefix = _prefixes(self.session_id)
+        bidirectional, unidirectional, self._prefix = prefixes(self.session_id)
         self._headers = (bidirectional, unidirectional)
         self._credit = SessionCredit(
             self._quic,
@@ -479,7 +455,22 @@ class H3Session:
         elif self.is_live:
             self.takes_arrivals = True
             connection.route_datagrams(self.session_id, self._events.datagrams_received)
+            self._find_stream_way()
             self._request.open()
+
+    def _find_stream_way(self) -> None:
+        """Let compiled code open, take and finish streams, as the methods below do.
+
+        It leaves everything unusual to them. There is a way while the session takes arrivals.
+        """
+        credit, connection = self._credit, self._connection
+        self.stream_way = None
+        if credit is not None and self.takes_arrivals and self.is_live:
+            ids = None if self.is_client else connection.arrivals.ids
+            self.stream_way = (
+                *(self._quic, credit.group, self._headers, credit.local, credit.peer),
+                *(self._streams, connection.newest_stream, ids, self._events),
+            )
 
     def _answerable(self) -> RequestStream:
         request = self._request
@@ -517,7 +508,7 @@ class H3Session:
             SessionError: the session is closed.
             ConnectionError: the connection is closed.
         """
-        if self.state is _CLOSED:
+        if self.state is CLOSED:
             raise self._error("the session is closed")
         credit = self._credit
         stream: Stream | None = None
@@ -529,11 +520,9 @@ class H3Session:
         credit.local[unidirectional].opened += 1
         self._used = True
         stream.open_in(credit.group, self._headers[unidirectional])
-        if len(self._streams) >= self._sweep_at:
+        if len(self._streams) >= self.sweep_at:
             self._sweep()
         self._streams[stream.stream_id] = stream
-        if self.is_client and not unidirectional:
-            self._connection.arrivals.local_stream_opened(stream.stream_id)
         return stream
 
     def stream_arrived(self, stream: Stream, header_size: int) -> None:
@@ -549,8 +538,8 @@ class H3Session:
             refuse_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
         stream.accept_in(credit.group, header_size)
-        if self.state in _LIVE:  # joining counts the buffered bytes, which may exceed the limit
-            if len(self._streams) >= self._sweep_at:
+        if self.state in LIVE:  # joining counts the buffered bytes, which may exceed the limit
+            if len(self._streams) >= self.sweep_at:
                 self._sweep()
             self._streams[stream.stream_id] = stream
             self._events.stream_received(stream, unidirectional)
@@ -577,7 +566,7 @@ class H3Session:
         over = [k for k, v in self._streams.items() if v.is_closed and v.is_local]
         for key in over:
             del self._streams[key]
-        self._sweep_at = max(_SWEEP_AT, 2 * len(self._streams))
+        self.sweep_at = max(_SWEEP_AT, 2 * len(self._streams))
 
     # Datagrams.
 
@@ -602,7 +591,7 @@ class H3Session:
             SessionError: the session is closed.
         """
         credit = self._credit
-        if self.state is _CLOSED:
+        if self.state is CLOSED:
             raise self._error("the session is closed")
         if credit is None:
             self._datagram_refused = True
@@ -816,6 +805,7 @@ class H3Session:
         """The QUIC connection is gone; :meth:`connection_lost` follows, maybe in a later turn."""
         self._request = None
         self.takes_arrivals = False
+        self.stream_way = None
 
     def connection_lost(self, error: Exception | None) -> None:
         """The QUIC connection is gone."""
@@ -879,7 +869,7 @@ class H3Session:
         """Enter CLOSED: end all streams, datagrams and timers of the session."""
         self.state = H3SessionState.CLOSED
         self.takes_arrivals = False
-        self.datagram_way = None
+        self.datagram_way = self.stream_way = None
         connection, credit = self._connection, self._credit
         connection.session_over(self)
         if self._timer is not None:

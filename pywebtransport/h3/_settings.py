@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from ._constants import BOOLEAN_SETTINGS, RESERVED_SETTINGS, FrameType, H3Error, Setting
+from ._constants import (
+    BOOLEAN_SETTINGS,
+    RESERVED_SETTINGS,
+    FrameType,
+    H3Error,
+    Setting,
+    StreamType,
+)
 from ._errors import H3ConnectionError
 from ._frames import encode_frame
 from ._options import H3Options, LocalSettings
@@ -15,6 +22,7 @@ __all__ = [
     "build_settings",
     "check_settings",
     "encode_settings",
+    "greeting",
     "local_settings",
     "parse_settings",
     "read_settings",
@@ -34,6 +42,16 @@ def local_settings(options: H3Options, *, is_client: bool) -> LocalSettings:
         frame = encode_frame(FrameType.SETTINGS, encode_settings(values))
         made = options.local_settings[is_client] = LocalSettings(values, frame)
     return made
+
+
+def greeting(options: H3Options) -> bytes:
+    """Return the beginning of a server's control stream, which a transport may send early.
+
+    A transport that sends it on a unidirectional stream before the handshake is complete returns
+    this stream from ``take_greeting``. The client then knows our SETTINGS a round trip earlier.
+    """
+    opening = local_settings(options, is_client=False).opening
+    return encode_varint(StreamType.CONTROL) + opening
 
 
 def build_settings(options: H3Options, *, is_client: bool) -> dict[int, int]:

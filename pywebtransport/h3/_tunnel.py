@@ -188,7 +188,6 @@ class H3Tunnel:
         self = cls(connection, stream, authority, path, fields, events)
         request = self._request = RequestStream(connection, stream, self)
         connection.requests[self.stream_id] = request
-        connection.arrivals.local_stream_opened(self.stream_id)
         request.send_headers(pseudo, fields)
         return self
 

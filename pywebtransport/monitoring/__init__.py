@@ -1,6 +1,6 @@
 """Integration with monitoring systems: Prometheus metrics and OpenTelemetry spans.
 
-Both are optional: ``pip install "pywebtransport[prometheus,opentelemetry]"``.
+Both are optional: ``pip install ".[prometheus,opentelemetry]"`` in a checkout.
 ``ServerMonitor`` and ``ClientMonitor`` need neither.
 """
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .._header_map import HeaderMap
 from .._states import URL, EventType, Headers, SessionCloseInfo
-from ..client import WebTransportClient
+from ..client import ReconnectingClient, WebTransportClient
 from ..events import Event
 from ..exceptions import SessionRejectedError, WebTransportError
 from ..session import WebTransportSession
@@ -17,6 +18,7 @@ from ..utils._urls import parse_webtransport_url
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
+    from ..config import ClientConfig
     from ..rpc import RpcCall
     from ..rpc._call import Proceed
 
@@ -34,6 +36,9 @@ class Tracing:
         app.add_middleware(tracing.middleware)                      # server
         session = await tracing.connect(client, "https://...")      # client
         rpc = RpcManager(session=session, interceptors=[tracing.rpc])  # both
+        pool = PooledClient(config, connect=tracing.connect)
+        client = tracing.reconnecting_client("https://...", config=config)
+        rpc = ReconnectingRpc(client, interceptors=[tracing.rpc], around=tracing.calls)
 
     The span of a session lasts from its request to its end. The context is sent in header fields of
     the request and in the metadata of a call, in the format of the propagator that your program has
@@ -98,14 +103,58 @@ class Tracing:
 
         Cancellation: safe; the span ends.
         """
+        return await self._connect_within(client, url, timeout=timeout, headers=headers)
+
+    def reconnecting_client(
+        self,
+        url: URL,
+        *,
+        config: ClientConfig,
+        on_session: Callable[[WebTransportSession], Awaitable[None]] | None = None,
+    ) -> ReconnectingClient:
+        """Create a ``ReconnectingClient`` whose attempts have spans.
+
+        From the first attempt until there is a session or the client gives up, there is one span,
+        ``connect``, with the number of attempts. Each attempt is a child of it: the span of a
+        session, as of :meth:`connect`.
+
+        Args:
+            url: As for ``ReconnectingClient``, and so the others.
+            config: Configuration of the client below.
+            on_session: Called with each new session.
+
+        Raises:
+            ConfigurationError: As for ``ReconnectingClient``.
+        """
+        connects = _Connects(self)
+        client = ReconnectingClient(url, config=config, on_session=on_session, connect=connects)
+        client.add_watcher(EventType.CONNECTION_ESTABLISHED, connects.established)
+        client.add_watcher(EventType.CONNECTION_FAILED, connects.failed)
+        client.add_watcher(EventType.CONNECTION_CLOSED, connects.closed)
+        return client
+
+    async def _connect_within(
+        self,
+        client: WebTransportClient,
+        url: URL,
+        *,
+        timeout: float | None = None,
+        headers: Headers | None = None,
+        parent: Span | None = None,
+        attempt: int | None = None,
+    ) -> WebTransportSession:
+        """``connect``, as a child of a span; None: the current one."""
         check_instance("client", client, WebTransportClient)
         host, port, path = parse_webtransport_url(url=url)
         full = url.partition("?")[0]  # queries carry tokens: browsers can send no header
         span = self._tracer.start_span(
             f"WebTransport {path.partition('?')[0]}",
+            context=None if parent is None else self._trace.set_span_in_context(parent),
             kind=self._trace.SpanKind.CLIENT,
             attributes={"server.address": host, "server.port": port, "url.full": full},
         )
+        if attempt is not None:
+            span.set_attribute("webtransport.attempt", attempt)
         fields = headers.copy() if isinstance(headers, HeaderMap) else dict(headers or {})
         self._propagate.inject(fields, context=self._trace.set_span_in_context(span))
         try:
@@ -143,8 +192,40 @@ class Tracing:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
+            if call.attempt > 1:
+                span.set_attribute("webtransport.attempt", call.attempt)
             if outgoing:
                 self._propagate.inject(call.metadata)
+            try:
+                return await proceed()
+            except BaseException as error:
+                self._fail(span, error)
+                raise
+
+    async def calls(self, method: str, proceed: Proceed) -> Any:
+        """For ``around`` of a ``ReconnectingRpc``: a span that has the attempts as children.
+
+        ::
+
+            ReconnectingRpc(client, interceptors=[tracing.rpc], around=tracing.calls)
+
+        Args:
+            method: The name of the method.
+            proceed: Continues the call.
+
+        Returns:
+            The result of the call.
+
+        Raises: what the call raises; the span has the error.
+
+        Cancellation: safe; the span ends.
+        """
+        with self._tracer.start_as_current_span(
+            f"RPC {method}",
+            attributes={"rpc.system": "pywebtransport", "rpc.method": method},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
             try:
                 return await proceed()
             except BaseException as error:
@@ -183,6 +264,45 @@ class Tracing:
                 # It was rejected, reset, or the connection was lost.
                 span.set_status(self._trace.StatusCode.ERROR, info.reason)
         span.end()
+
+
+class _Connects:
+    """Opens the sessions of a reconnecting client, in spans."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+        self._span: Span | None = None
+        self._attempts = 0
+
+    async def __call__(self, client: WebTransportClient, url: URL) -> WebTransportSession:
+        if self._span is None:
+            self._attempts = 0
+            host, port, _ = parse_webtransport_url(url=url)
+            self._span = self._tracing._tracer.start_span(
+                "connect", attributes={"server.address": host, "server.port": port}
+            )
+        self._attempts += 1
+        return await self._tracing._connect_within(
+            client, url, parent=self._span, attempt=self._attempts
+        )
+
+    def established(self, event: Event) -> None:
+        self._end(None)
+
+    def failed(self, event: Event) -> None:
+        if event.data["delay"] is None:  # there is no further attempt
+            self._end(event.data["error"])
+
+    def closed(self, event: Event) -> None:
+        self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            span.set_attribute("webtransport.attempts", self._attempts)
+            if error is not None:
+                self._tracing._fail(span, error)
+            span.end()
 
 
 def _session_attributes(session: WebTransportSession) -> dict[str, Any]:

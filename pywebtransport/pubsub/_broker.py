@@ -7,13 +7,15 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Self, TypeAlias
 
 from .._core.opening import ReachedLimit, reached_limit
 from .._core.structured_stream import MESSAGE_HEADER
 from ..constants import DEFAULT_CLOSE_TIMEOUT
-from ..events import EventBackend, MemoryBackend
+from ..events import EventBackend, LocalBackend
 from ..events._backend import watch_gaps
+from ..events._memory import begin_publishing_of
 from ..exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -28,12 +30,13 @@ from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
-from ..stream import WebTransportSendStream
+from ..stream import WebTransportSendStream, WebTransportStream
+from ..utils._async_functions import unwrapped
 from ..utils._budget import PROCESS, ByteBudget
 from ..utils._checks import check_instance, check_integer, check_signature
 from ..utils._closing import AsyncCloseable
 from ..utils._logs import SHARED_BURST, BoundedLog
-from ..utils._rounds import Round, Rounds
+from ..utils._rounds import Rounds
 from ..utils._stuck import LAST_WORDS, end_tasks, run_within
 from ..utils._text import printable
 from ..utils._turns import for_each
@@ -43,8 +46,14 @@ from ._exceptions import (
     PubSubErrorCode,
     SubscriptionLimitError,
     TopicForbiddenError,
+    bad_request,
+    too_large,
 )
+from ._group import Group
+from ._intake import refuse_publications, take_publications
 from ._messages import (
+    MESSAGE_TYPE,
+    PUBLICATIONS,
     PUBLISH,
     SUBSCRIBE,
     UNSUBSCRIBE,
@@ -56,12 +65,11 @@ from ._queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
 from ._room import (
     DEFAULT_MAX_SESSION_BYTES,
     DEFAULT_MAX_TOTAL_BYTES,
-    Frame,
     SessionRoom,
     Totals,
 )
 from ._shares import AddressShares
-from ._topics import check_pattern, check_topic, matcher
+from ._topics import check_pattern, check_topic
 from ._wire import (
     CALL_ROOM,
     DEFAULT_MAX_MESSAGE_SIZE,
@@ -84,6 +92,9 @@ Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitabl
 
 # The backend is not connected, or its server refuses this one.
 _UNAVAILABLE = (AuthenticationError, ConnectionError)
+
+_MAX_PUBLICATIONS = 4
+"""Streams of publications of one session; a client needs one, and another while that one ends."""
 _CREDIT_GRACE = 0.1
 """Seconds to wait for the room that an ended stream leaves."""
 
@@ -93,9 +104,9 @@ logger = logging.getLogger("pywebtransport.pubsub")
 class Broker(AsyncCloseable):
     """Connects the publishers and subscribers of many sessions, and of many servers.
 
-    Create one per application. Messages go through a backend: by default within the process, with
-    ``RedisBackend`` to all servers that use the same Redis. Entering the broker starts the backend,
-    and leaving it closes the backend.
+    Create one per application. Messages go through a backend: by default to all workers of the
+    server, with ``RedisBackend`` to all servers that use the same Redis. Entering the broker starts
+    the backend, and leaving it closes the backend.
 
     ::
 
@@ -132,7 +143,8 @@ class Broker(AsyncCloseable):
         """Create a broker without sessions.
 
         Args:
-            backend: What connects the servers; default: this process alone.
+            backend: What connects the servers. Default: a ``LocalBackend``, which connects the
+                workers of this server, or this process alone if there are none.
             authorize: Called before each subscription and publication of a session; plain or
                 ``async``. Default: everything is allowed.
             prefix: Prefix of the backend's channels, before the topic.
@@ -196,7 +208,11 @@ class Broker(AsyncCloseable):
                 "subscribe",
                 "topic",
             )
-        self._backend: EventBackend = MemoryBackend() if backend is None else backend
+        if backend is None:
+            # Other brokers of this process have their own.
+            backend = LocalBackend(f"broker {prefix}")
+        self._backend: EventBackend = backend
+        self._begin_publishing = begin_publishing_of(self._backend)
         self._authorize = authorize
         self._prefix = prefix
         if serializer is None:
@@ -218,7 +234,7 @@ class Broker(AsyncCloseable):
         self._memory = ByteBudget("max_total_bytes", max_total_bytes, PROCESS)
         self._totals = Totals()
         self._rounds = Rounds()
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, Group] = {}
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._published = 0
@@ -294,12 +310,13 @@ class Broker(AsyncCloseable):
             )
         elif rpc.session is not session:
             raise ConfigurationError("rpc belongs to another session", config_key="rpc")
-        client = _Client(self, session)
+        client = _Client(self, session, takes_publications=self._takes_publications(rpc))
         self._clients.add(client)
         try:
             rpc.register(client.subscribe, name=SUBSCRIBE)
             rpc.register(client.unsubscribe, name=UNSUBSCRIBE)
             rpc.register(client.publish, name=PUBLISH)
+            rpc.register_conversation(PUBLICATIONS, client.publications)
             await rpc.serve()
         finally:
             self._clients.discard(client)
@@ -324,10 +341,7 @@ class Broker(AsyncCloseable):
         try:
             await self._backend.publish(self._prefix + topic, frame)
         except _UNAVAILABLE as error:
-            self._log.tell(
-                "publish", logging.WARNING, "publishing is not possible: %s", printable(error)
-            )
-            raise PubSubError("the message bus is not available", topic=topic) from error
+            raise self._unavailable(topic, error) from error
         self._published += 1
 
     def get_stats(self) -> dict[str, int]:
@@ -353,13 +367,75 @@ class Broker(AsyncCloseable):
     # ------------------------------------------------------------------ internal
 
     async def _check_allowed(self, session: WebTransportSession, action: str, topic: str) -> None:
+        waiting = self._begin_check(session, action, topic)
+        if waiting is not None:
+            await waiting
+
+    def _begin_check(
+        self, session: WebTransportSession, action: str, topic: str
+    ) -> Awaitable[None] | None:
+        """Check that a session may do something; return what to await for the answer, if any."""
         if self._authorize is None:
-            return
+            return None
         answer = self._authorize(session, action, topic)
         if inspect.isawaitable(answer):
-            answer = await answer
-        if not answer:
-            raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
+            return _checked(answer, action, topic)
+        _check_answer(answer, action, topic)
+        return None
+
+    def _takes_publications(self, rpc: RpcManager) -> bool:
+        """Whether clients may publish on a stream.
+
+        Its messages are published one after the other. So nothing that every message waits for
+        may be slow, and interceptors would not see them.
+        """
+        slow = inspect.iscoroutinefunction(unwrapped(self._authorize))
+        return self._begin_publishing is not None and not slow and not rpc.has_interceptors
+
+    def _publish_encoded(
+        self, session: WebTransportSession, type_id: int, payload: bytes
+    ) -> Awaitable[object] | None:
+        """Publish a message as a client encoded it; return what to wait for, if anything.
+
+        The subscribers get the bytes that were checked here.
+        """
+        try:
+            message = self._frames.decode(type_id, payload) if type_id == MESSAGE_TYPE else None
+        except SerializationError as error:
+            raise bad_request(error.message) from error
+        if not isinstance(message, PubSubMessage):
+            raise bad_request(f"type ID {type_id} is not that of a message to publish")
+        topic = check_topic(message.topic)
+        waiting = self._begin_check(session, "publish", topic)
+        if waiting is not None:
+            return self._publish_later(waiting, topic, type_id, payload)
+        return self._begin(topic, type_id, payload)
+
+    async def _publish_later(
+        self, allowed: Awaitable[None], topic: str, type_id: int, payload: bytes
+    ) -> None:
+        await allowed
+        waiting = self._begin(topic, type_id, payload)
+        if waiting is not None:
+            await waiting
+
+    def _begin(self, topic: str, type_id: int, payload: bytes) -> Awaitable[object] | None:
+        assert self._begin_publishing is not None  # else no stream is accepted
+        try:
+            frame = self._frames.framed(type_id, payload)
+            waiting = self._begin_publishing(self._prefix + topic, frame)
+        except SerializationError as error:
+            raise too_large(error, topic) from error
+        except _UNAVAILABLE as error:
+            raise self._unavailable(topic, error) from error
+        self._published += 1
+        return waiting
+
+    def _unavailable(self, topic: str, error: Exception) -> PubSubError:
+        self._log.tell(
+            "publish", logging.WARNING, "publishing is not possible: %s", printable(error)
+        )
+        return PubSubError("the message bus is not available", topic=topic)
 
     def _tell_gap(self, seconds: float | None) -> None:
         """The backend is losing messages (None), or lost messages for this many seconds."""
@@ -393,7 +469,7 @@ class Broker(AsyncCloseable):
         """Subscribe a delivery to a pattern; messages arrive once this returns."""
         group = self._groups.get(pattern)
         if group is None:
-            group = self._groups[pattern] = _Group(
+            group = self._groups[pattern] = Group(
                 self._prefix, pattern, self._frames, self._memory, self._log
             )
         group.members.add(delivery)
@@ -429,7 +505,7 @@ class Broker(AsyncCloseable):
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
-    async def _drop(self, group: _Group) -> None:
+    async def _drop(self, group: Group) -> None:
         async with group.lock:
             # Another subscription may have joined meanwhile, or another task was first.
             if group.members or self._groups.get(group.pattern) is not group:
@@ -448,72 +524,30 @@ class Broker(AsyncCloseable):
                     )
 
 
-class _Group:
-    """All subscriptions of this process to one pattern: one subscription of the backend."""
-
-    __slots__ = (
-        "_frames",
-        "_log",
-        "_match",
-        "_memory",
-        "_prefix",
-        "_rounds",
-        "backend_id",
-        "channels",
-        "lock",
-        "members",
-        "pattern",
-    )
-
-    def __init__(
-        self,
-        prefix: str,
-        pattern: str,
-        frames: FrameCodec,
-        memory: ByteBudget,
-        log: BoundedLog,
-    ) -> None:
-        self.pattern = pattern
-        self._log = log
-        # The ``*`` of a backend spans levels, so it may deliver more than requested.
-        self.channels = prefix + pattern.replace("**", "*")
-        self.members: set[Delivery] = set()
-        self.lock = asyncio.Lock()
-        self.backend_id: str | None = None
-        self._prefix = prefix
-        self._match = matcher(pattern)
-        self._frames = frames
-        self._memory = memory
-        self._rounds = Rounds()
-
-    def deliver(self, channel: str, payload: bytes) -> Round | None:
-        """Deliver a message of the backend to all members, over several turns if many."""
-        if not self._match(channel[len(self._prefix) :]):
-            return None
-        if not self._frames.is_message(payload):
-            self._log.tell(
-                "malformed",
-                logging.WARNING,
-                "ignored data on channel '%s' that is not a message",
-                printable(channel),
-            )
-            return None
-        frame = Frame(payload, self._memory)
-        # A copy: overflow may end a subscription, which changes the set.
-        return self._rounds.begin(tuple(self.members), lambda member: member.push(frame))
-
-
 class _Client:
     """One session at the broker: its subscriptions, and the methods it calls."""
 
-    __slots__ = ("_broker", "_ended", "_network", "_room", "session", "subscriptions")
+    __slots__ = (
+        "_broker",
+        "_ended",
+        "_network",
+        "_publications",
+        "_room",
+        "_takes_publications",
+        "session",
+        "subscriptions",
+    )
 
-    def __init__(self, broker: Broker, session: WebTransportSession) -> None:
+    def __init__(
+        self, broker: Broker, session: WebTransportSession, *, takes_publications: bool
+    ) -> None:
         self._broker = broker
+        self._takes_publications = takes_publications
         self.session = session
         connection = session.connection
         self._network = "" if connection is None else connection.client_network
         self._ended = False
+        self._publications = 0  # streams
         self._room = SessionRoom(broker._max_session_bytes, self._settle)
         self.subscriptions: dict[int, Delivery] = {}
 
@@ -614,9 +648,22 @@ class _Client:
         try:
             await self._broker.publish(topic, data)
         except SerializationError as error:
-            raise PubSubError(
-                error.message, error_code=PubSubErrorCode.TOO_LARGE, topic=topic
-            ) from error
+            raise too_large(error, topic) from error
+
+    async def publications(self, stream: WebTransportStream) -> None:
+        """Take over a stream with messages to publish."""
+        if not self._takes_publications:
+            await refuse_publications(stream, self._broker._serializer)
+            return
+        if self._publications >= _MAX_PUBLICATIONS:
+            raise bad_request(f"a session may have {_MAX_PUBLICATIONS} streams of publications")
+        broker = self._broker
+        self._publications += 1
+        try:
+            publish = partial(broker._publish_encoded, self.session)
+            await take_publications(self.session, stream, broker._serializer, publish)
+        finally:
+            self._publications -= 1
 
     def end(self) -> None:
         """Forget everything about the session, over several turns if it has many subscriptions."""
@@ -662,3 +709,12 @@ def _policy(name: object) -> BackpressurePolicy:
 
 def _invalid(message: str) -> PubSubError:
     return PubSubError(message, error_code=PubSubErrorCode.INVALID_SUBSCRIPTION)
+
+
+async def _checked(answer: Awaitable[bool], action: str, topic: str) -> None:
+    _check_answer(await answer, action, topic)
+
+
+def _check_answer(answer: bool, action: str, topic: str) -> None:
+    if not answer:
+        raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 from .._declared import declared
-from ..rpc import RpcError
+from ..exceptions import SerializationError
+from ..rpc import RpcError, RpcErrorCode
 
 __all__ = [
     "InvalidTopicError",
@@ -24,7 +25,9 @@ __all__ = [
     "SlowSubscriberError",
     "SubscriptionLimitError",
     "TopicForbiddenError",
+    "bad_request",
     "pubsub_error",
+    "too_large",
 ]
 
 
@@ -43,10 +46,9 @@ class PubSubErrorCode(IntEnum):
 
 
 @declared
-class PubSubError(RpcError):
+class PubSubError(RpcError, category="pubsub"):
     """The broker refused a request; ``error_code`` says why."""
 
-    category = "pubsub"
     default_code = PubSubErrorCode.UNAVAILABLE
     topic: str | None = None  #: The topic or pattern of the request.
 
@@ -100,3 +102,13 @@ def pubsub_error(error: RpcError, topic: str) -> RpcError:
         topic=topic,
         remote=True,
     )
+
+
+def bad_request(message: str) -> RpcError:
+    """Create the error for a request that the broker cannot understand."""
+    return RpcError(message, error_code=RpcErrorCode.INVALID_REQUEST)
+
+
+def too_large(error: SerializationError, topic: str) -> PubSubError:
+    """Create the error for a message that the broker cannot encode, or that is too large."""
+    return PubSubError(error.message, error_code=PubSubErrorCode.TOO_LARGE, topic=topic)

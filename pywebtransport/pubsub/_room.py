@@ -92,9 +92,12 @@ class SessionRoom:
 
     def take_bytes(self, size: int) -> bool:
         """Take room for bytes in a stream; return False if there is none."""
-        if self.budget.lacking(size) is not None:
-            self._settle()
-        return self.budget.take(size)
+        budget = self.budget
+        if budget.lacking(size) is None:
+            budget.take_anyway(size)
+            return True
+        self._settle()
+        return budget.take(size)
 
 
 class ReceivedRoom:

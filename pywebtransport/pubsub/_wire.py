@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .._core.structured_stream import MESSAGE_HEADER
@@ -13,7 +14,9 @@ from ._messages import MESSAGE_TYPE, WIRE_REGISTRY
 __all__ = [
     "CALL_ROOM",
     "DEFAULT_MAX_MESSAGE_SIZE",
+    "MAX_ANSWER",
     "MAX_FRAME",
+    "MAX_PUBLICATION",
     "MAX_SUBSCRIPTION_NUMBER",
     "FrameCodec",
 ]
@@ -28,18 +31,30 @@ MAX_FRAME = 2**32 - 1
 """Largest payload whose length fits into the header."""
 
 
+MAX_PUBLICATION = 16_384
+"""Largest payload on a stream of publications; larger messages are published by calls."""
+MAX_ANSWER = 16_384
+"""Largest payload of an answer on such a stream."""
+
+
 class FrameCodec:
     """Encodes objects as ``StructuredStream`` does, and recognises such frames.
 
     Args:
         serializer: The serializer of all servers and clients.
         max_size: Largest payload in bytes.
+        registry: The classes of the messages.
     """
 
     __slots__ = ("_codec", "_max_size")
 
-    def __init__(self, serializer: Serializer, max_size: int) -> None:
-        self._codec = MessageCodec(serializer, WIRE_REGISTRY)
+    def __init__(
+        self,
+        serializer: Serializer,
+        max_size: int,
+        registry: Mapping[int, type[Any]] = WIRE_REGISTRY,
+    ) -> None:
+        self._codec = MessageCodec(serializer, registry)
         self._max_size = max_size
 
     def encode(self, message: Any) -> bytes:
@@ -48,7 +63,22 @@ class FrameCodec:
         Raises:
             SerializationError: It cannot be serialized, or is too large.
         """
-        type_id, payload = self._codec.encode(message)
+        return self.framed(*self._codec.encode(message))
+
+    def decode(self, type_id: int, payload: bytes) -> Any:
+        """Return the message of a type ID and payload.
+
+        Raises:
+            SerializationError: The type ID is unknown, or the payload is malformed.
+        """
+        return self._codec.decode(type_id, payload)
+
+    def framed(self, type_id: int, payload: bytes) -> bytes:
+        """Return header and payload.
+
+        Raises:
+            SerializationError: The payload is too large.
+        """
         if len(payload) > self._max_size:
             raise SerializationError(
                 f"a message of {len(payload)} bytes is larger than "

@@ -45,6 +45,9 @@ class RpcCall:
             them before it proceeds.
         timeout: Seconds that the call may take from now on; None: no limit.
         is_notification: Whether there is no answer.
+        is_stream: Whether the method yields its results. ``proceed`` then returns None, after the
+            last item.
+        attempt: Which attempt of a :class:`ReconnectingRpc` this is, from 1.
     """
 
     session: WebTransportSession
@@ -55,6 +58,8 @@ class RpcCall:
     metadata: dict[str, str] = field(default_factory=dict)
     timeout: float | None = None
     is_notification: bool = False
+    is_stream: bool = False
+    attempt: int = 1
 
 
 Proceed: TypeAlias = Callable[[], Awaitable[Any]]

@@ -7,6 +7,8 @@
         |-- InvalidParamsError
         |-- MethodNotFoundError
         |-- RpcCancelledError
+        |-- RpcConnectionLostError
+        |-- RpcUnsupportedError
         `-- RpcTimeoutError         (also pywebtransport.TimeoutError)
 """
 
@@ -22,9 +24,11 @@ __all__ = [
     "InvalidParamsError",
     "MethodNotFoundError",
     "RpcCancelledError",
+    "RpcConnectionLostError",
     "RpcError",
     "RpcErrorCode",
     "RpcTimeoutError",
+    "RpcUnsupportedError",
     "error_from_code",
 ]
 
@@ -44,10 +48,14 @@ class RpcErrorCode(IntEnum):
     """The handler raised an exception other than :class:`RpcError`; the peer has logged it."""
     TIMEOUT = -32001
     CANCELLED = -32002
+    UNSUPPORTED = -32003
+    """The peer does not know this kind of request; never sent."""
+    CONNECTION_LOST = -32004
+    """The session ended while the call ran; never sent."""
 
 
 @declared
-class RpcError(WebTransportError):
+class RpcError(WebTransportError, category="rpc"):
     """A remote call failed. Raise it in a handler to make the call fail with it.
 
     Args:
@@ -60,7 +68,6 @@ class RpcError(WebTransportError):
         remote: True at the caller if the peer answered with this error.
     """
 
-    category = "rpc"
     default_code: ClassVar[int] = RpcErrorCode.INTERNAL_ERROR
     method: str | None = None
     data: Any = None
@@ -93,18 +100,38 @@ class RpcCancelledError(RpcError):
     default_code = RpcErrorCode.CANCELLED
 
 
+class RpcConnectionLostError(RpcError):
+    """The session was lost while the call ran: the method may have run, or not.
+
+    A :class:`ReconnectingRpc` raises it for calls that are not idempotent. ``__cause__`` is the
+    error of the session.
+    """
+
+    default_code = RpcErrorCode.CONNECTION_LOST
+
+
+class RpcUnsupportedError(RpcError):
+    """The peer is of a version that does not know this kind of request."""
+
+    default_code = RpcErrorCode.UNSUPPORTED
+
+
 @declared
-class RpcTimeoutError(RpcError, TimeoutError):
+class RpcTimeoutError(RpcError, TimeoutError, category="timeout"):
     """The call did not end within its timeout."""
 
-    category = "timeout"
     default_code = RpcErrorCode.TIMEOUT
     operation: str | None = "call"
 
 
 _BY_CODE: dict[int, type[RpcError]] = {
     kind.default_code: kind
-    for kind in (MethodNotFoundError, InvalidParamsError, RpcCancelledError, RpcTimeoutError)
+    for kind in (
+        MethodNotFoundError,
+        InvalidParamsError,
+        RpcCancelledError,
+        RpcTimeoutError,
+    )
 }
 
 

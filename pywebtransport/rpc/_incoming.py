@@ -6,9 +6,9 @@ import asyncio
 import builtins
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from .._states import EventType
 from ..events import Event
@@ -16,6 +16,7 @@ from ..exceptions import (
     SerializationError,
     StreamError,
     StreamStoppedError,
+    TimeoutError,
     WebTransportError,
 )
 from ..session import WebTransportSession
@@ -30,12 +31,29 @@ from ..utils._text import printable
 from ..utils._waiters import Waiters
 from ._call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from ._exceptions import MethodNotFoundError, RpcError, RpcErrorCode
-from ._messages import Failure, Notification, Result, StreamCode, check_request, give_up
+from ._messages import (
+    End,
+    Failure,
+    Item,
+    Notification,
+    Request,
+    Result,
+    StreamCode,
+    StreamRequest,
+    check_request,
+    give_up,
+)
 from ._method import Method
 
-__all__ = ["IncomingCalls", "Structure"]
+__all__ = ["Converse", "IncomingCalls", "Structure", "failure_for"]
 
 Structure: TypeAlias = Callable[[WebTransportStream], StructuredStream[Any]]
+
+Converse: TypeAlias = Callable[[WebTransportStream], Awaitable[None]]
+"""Takes the stream of a call over, after its request was read."""
+
+# What ``_answer`` returns if the method takes the stream over.
+_TAKEN_OVER = Result()
 
 # All that a caller learns about an exception of a handler.
 _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
@@ -47,6 +65,8 @@ _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _FEW = 16
 # Requests above this size in memory take longer to process than the call itself.
 _LARGE = 65_536
+# After so many items, check whether the turn of the event loop is over.
+_STEP = 16
 
 logger = logging.getLogger("pywebtransport.rpc")
 
@@ -62,6 +82,8 @@ class IncomingCalls:
         interceptors: Run around each call.
 
     Attributes:
+        conversations: By the name of a method, what takes the stream of its call over. Such a
+            stream does not count as one of the concurrent calls.
         methods: The registered methods by name.
         tasks: One for each running call.
     """
@@ -75,7 +97,9 @@ class IncomingCalls:
         request_timeout: float,
         interceptors: tuple[Interceptor, ...],
     ) -> None:
+        self.conversations: dict[str, Converse] = {}
         self.methods: dict[str, Method] = {}
+        self._conversing: set[asyncio.Task[None]] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.session = session
         self._structure = structure
@@ -104,7 +128,9 @@ class IncomingCalls:
         """
         self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
         # A handler may stop its manager.
-        tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
+        tasks = [*self.tasks, *self._conversing]
+        if self._acceptor is not None:
+            tasks.insert(0, self._acceptor)
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
     async def _accept(self) -> None:
@@ -132,7 +158,7 @@ class IncomingCalls:
         """The session has ended: cancel all handlers, whose answers nobody will receive."""
         # A handler that closes its session continues after that.
         current = asyncio.current_task()
-        tasks = (task for task in self.tasks if task is not current)
+        tasks = (task for task in (*self.tasks, *self._conversing) if task is not current)
         cancel_in_turns(tasks, self.session.turns)
 
     def _caller_gone(self, task: asyncio.Task[Any]) -> None:
@@ -150,10 +176,12 @@ class IncomingCalls:
             memory = self.session.memory_budget
             with Holding(memory, incoming=self._unread, decoded=self._decoded) as holding:
                 method, answer = await self._answer(stream, structured, holding)
-                if answer is not None:
+                if answer is not None and answer is not _TAKEN_OVER:
                     if holding.size > _LARGE:  # then the answer may be large, too
                         await self.session.turns.pause()
                     await self._reply(structured, method, answer)
+            if answer is _TAKEN_OVER:
+                await self._converse(stream, self.conversations[method])
             await stream.close()
             if not stream.at_eof():
                 await self._finished(stream)
@@ -166,6 +194,17 @@ class IncomingCalls:
             logger.debug("call on stream %d ended early: %s", stream.stream_id, printable(error))
             give_up(stream, StreamCode.CANCELLED)
 
+    async def _converse(self, stream: WebTransportStream, converse: Converse) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # this is a coroutine
+        self.tasks.discard(task)
+        self._slot_waiters.wake()
+        self._conversing.add(task)
+        try:
+            await converse(stream)
+        finally:
+            self._conversing.discard(task)
+
     async def _finished(self, stream: WebTransportStream) -> None:
         """Wait for the FIN of a request: browsers send it in a packet of its own.
 
@@ -177,7 +216,7 @@ class IncomingCalls:
 
     async def _answer(
         self, stream: WebTransportStream, structured: StructuredStream[Any], holding: Holding
-    ) -> tuple[str, Result | Failure | None]:
+    ) -> tuple[str, Result | End | Failure | None]:
         """Read the request and run it; return the method, and the answer or None."""
         try:
             received = await structured.receive_held(holding, self._request_timeout)
@@ -195,6 +234,8 @@ class IncomingCalls:
             return "", Failure(
                 RpcErrorCode.INVALID_REQUEST, f"no request within {self._request_timeout} seconds"
             )
+        if request.method in self.conversations and type(request) is Request:
+            return request.method, _TAKEN_OVER
         call = RpcCall(
             session=self.session,
             direction=RpcDirection.INCOMING,
@@ -204,11 +245,12 @@ class IncomingCalls:
             metadata=request.metadata or {},
             timeout=request.timeout,
             is_notification=isinstance(request, Notification),
+            is_stream=isinstance(request, StreamRequest),
         )
         # From here on only the call refers to the request, until its method returns.
         del received, request
         if call.is_notification:
-            outcome = await self._run(call)
+            outcome = await self._run(call, partial(self._invoke_one, call))
             if isinstance(outcome, Failure):
                 logger.debug(
                     "notification '%s' failed: %s",
@@ -223,41 +265,33 @@ class IncomingCalls:
         caller_gone = partial(self._caller_gone, task)
         stream.add_stop_callback(caller_gone)
         try:
-            return call.method, await self._run(call)
+            if not call.is_stream:
+                return call.method, await self._run(call, partial(self._invoke_one, call))
+            outcome = await self._run(call, partial(self._send_items, call, structured))
+            return call.method, outcome if isinstance(outcome, Failure) else End()
         finally:
             stream.remove_stop_callback(caller_gone)
 
-    async def _run(self, call: RpcCall) -> Result | Failure:
+    async def _run(
+        self, call: RpcCall, innermost: Callable[[], Awaitable[Any]]
+    ) -> Result | Failure:
         """Run the handler inside the interceptors; every outcome becomes an answer."""
         scope = asyncio.timeout(call.timeout)
         try:
             async with scope:
-                return Result(
-                    await run_intercepted(self._interceptors, call, partial(self._invoke, call))
-                )
+                return Result(await run_intercepted(self._interceptors, call, innermost))
         except _NOT_OURS:
             raise
         except BaseException as error:
             # Not the handler was cancelled, but something that it waited for: it failed.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
-            # One that a call of the handler's own ended with (remote is True or False) means
-            # something else to this caller.
-            if isinstance(error, RpcError) and error.remote is None:
-                code = error.error_code
-                return Failure(
-                    RpcErrorCode.INTERNAL_ERROR if code is None else code,
-                    str(error.message),
-                    error.data,
-                )
-            if scope.expired() and isinstance(error, builtins.TimeoutError):
+            too_late = scope.expired() and isinstance(error, builtins.TimeoutError)
+            if too_late and not _is_for_caller(error):
                 return Failure(
                     RpcErrorCode.TIMEOUT, f"not finished within {call.timeout:.3g} seconds"
                 )
-            # The peer learns only that there was an error.
-            what = f"handler of '{printable(call.method)}'"
-            log_application_error(logger, what, error, session=self.session)
-            return _INTERNAL_ERROR
+            return failure_for(error, call.method, self.session)
 
     async def _invoke(self, call: RpcCall) -> Any:
         method = self.methods.get(call.method)
@@ -265,26 +299,125 @@ class IncomingCalls:
             raise MethodNotFoundError(f"there is no method '{printable(call.method)}'")
         return await method(call.params, call.named_params, self.session.turns)
 
+    async def _invoke_one(self, call: RpcCall) -> Any:
+        result = await self._invoke(call)
+        if hasattr(type(result), "__anext__"):
+            await _close(result)
+            raise RpcError(
+                f"'{printable(call.method)}' yields its results: call it with stream()",
+                error_code=RpcErrorCode.INVALID_REQUEST,
+            )
+        return result
+
+    async def _send_items(self, call: RpcCall, structured: StructuredStream[Any]) -> None:
+        """Send what the method yields, as quickly as the caller takes it."""
+        items = await self._invoke(call)
+        if not hasattr(type(items), "__aiter__"):
+            raise RpcError(
+                f"'{printable(call.method)}' does not yield its results: call it with call()",
+                error_code=RpcErrorCode.INVALID_REQUEST,
+            )
+        iterator = aiter(items)
+        count = 0
+        try:
+            async for item in iterator:
+                try:
+                    encoded = structured.encode(Item(item))
+                except SerializationError as error:
+                    failure = _unsendable(error, call.method)
+                    raise RpcError(
+                        failure.message, error_code=failure.code, data=failure.data
+                    ) from error
+                await self._send_item(structured, encoded)
+                count += 1
+                if count % _STEP == 0:
+                    await self.session.turns.pause()
+        finally:
+            await _close(iterator)
+
+    async def _send_item(
+        self, structured: StructuredStream[Any], encoded: tuple[bytes, bytes]
+    ) -> None:
+        """Send an item, and wait for room as long as the caller needs to take the ones before."""
+        try:
+            try:
+                await structured.send_encoded(*encoded)
+            except TimeoutError:
+                # The item is queued. How long an item may take is for the caller to say.
+                await self._wait_for_room(structured)
+        except WebTransportError as error:
+            # The caller is gone: the method ends as it does when the news comes first.
+            logger.debug("stream %d ended early: %s", structured.stream_id, printable(error))
+            task = asyncio.current_task()
+            assert task is not None  # this is a coroutine
+            task.cancel()
+            await asyncio.sleep(0)
+
+    async def _wait_for_room(self, structured: StructuredStream[Any]) -> None:
+        stream = structured.stream
+        assert isinstance(stream, WebTransportStream)
+        while True:
+            try:
+                return await stream.flush()
+            except TimeoutError:
+                continue
+
     async def _reply(
-        self, structured: StructuredStream[Any], method: str, answer: Result | Failure
+        self, structured: StructuredStream[Any], method: str, answer: Result | End | Failure
     ) -> None:
         try:
             await structured.send_obj(obj=answer)
         except SerializationError as error:
             # A result, or data of an error, that cannot be sent is an error of the handler.
-            shared_log(logger).tell(
-                "answer",
-                logging.ERROR,
-                "an answer cannot be sent: %s (method '%s')",
-                printable(error.message, 500),
-                printable(method),
-            )
-            failure = _INTERNAL_ERROR
-            limits = _limits(error)
-            if limits is not None:  # the caller could ask for less
-                text = f"the answer cannot be sent: {error.message}"
-                failure = Failure(RpcErrorCode.INTERNAL_ERROR, text, limits)
-            await structured.send_obj(obj=failure)
+            await structured.send_obj(obj=_unsendable(error, method))
+
+
+def _unsendable(error: SerializationError, method: str) -> Failure:
+    """Report an answer that cannot be sent, and return what the caller gets instead."""
+    shared_log(logger).tell(
+        "answer",
+        logging.ERROR,
+        "an answer cannot be sent: %s (method '%s')",
+        printable(error.message, 500),
+        printable(method),
+    )
+    limits = _limits(error)
+    if limits is None:
+        return _INTERNAL_ERROR
+    # The caller could ask for less.
+    text = f"the answer cannot be sent: {error.message}"
+    return Failure(RpcErrorCode.INTERNAL_ERROR, text, limits)
+
+
+async def _close(iterator: Any) -> None:
+    """Close an asynchronous generator; other iterators may lack the method."""
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _is_for_caller(error: BaseException) -> TypeGuard[RpcError]:
+    # An error with which a call of the handler's own ended (remote is True or False) means
+    # something else to this caller.
+    return isinstance(error, RpcError) and error.remote is None
+
+
+def failure_for(error: BaseException, method: str, session: WebTransportSession) -> Failure:
+    """Return what the caller learns about an exception of a method.
+
+    Args:
+        error: The exception. It is logged, unless the method raised it for the caller.
+        method: The name of the method.
+        session: The session of the call.
+    """
+    if _is_for_caller(error):
+        code = error.error_code
+        return Failure(
+            RpcErrorCode.INTERNAL_ERROR if code is None else code, str(error.message), error.data
+        )
+    # The peer learns only that there was an error.
+    log_application_error(logger, f"handler of '{printable(method)}'", error, session=session)
+    return _INTERNAL_ERROR
 
 
 def _limits(error: WebTransportError) -> dict[str, int] | None:

@@ -21,11 +21,15 @@ __all__ = [
     "MAX_METADATA",
     "MAX_METHOD_LENGTH",
     "REGISTRY",
+    "UNKNOWN_TYPE",
+    "End",
     "Failure",
+    "Item",
     "Notification",
     "Request",
     "Result",
     "StreamCode",
+    "StreamRequest",
     "check_method",
     "check_request",
     "give_up",
@@ -65,6 +69,11 @@ class Notification(Request):
 
 
 @dataclass(slots=True)
+class StreamRequest(Request):
+    """Caller to callee: run a method and send each item that it yields."""
+
+
+@dataclass(slots=True)
 class Result:
     """Callee to caller: what the method returned."""
 
@@ -80,8 +89,35 @@ class Failure:
     data: Any = None
 
 
-REGISTRY: dict[int, type[Any]] = {1: Request, 2: Result, 3: Failure, 4: Notification}
-"""Type IDs on the wire; IDs from 16 on belong to publish/subscribe."""
+@dataclass(slots=True)
+class Item:
+    """Callee to caller: one item that the method yielded."""
+
+    value: Any = None
+
+
+@dataclass(slots=True)
+class End:
+    """Callee to caller: there are no further items."""
+
+
+REGISTRY: dict[int, type[Any]] = {
+    1: Request,
+    2: Result,
+    3: Failure,
+    4: Notification,
+    5: StreamRequest,
+    6: Item,
+    7: End,
+}
+"""Type IDs on the wire; IDs from 16 on belong to publish/subscribe.
+
+A peer answers a request whose type ID it does not know with INVALID_REQUEST and ``UNKNOWN_TYPE``.
+Those of the first version know 1 to 4.
+"""
+
+UNKNOWN_TYPE = "the registry has no type ID {} "
+"""The beginning of the message of that answer."""
 
 
 def check_method(name: object) -> str:

@@ -7,14 +7,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
+from math import isfinite
 from typing import Any
 
 from ._texts import text_of
 from ._write import named_keys, record_to_plain
 
-__all__ = ["has_other_keys", "plain_hook", "plain_tree"]
+__all__ = ["has_other_keys", "is_plain", "plain_hook", "plain_tree"]
 
 _NAMES = frozenset({str})
+_PLAIN = frozenset({str, int, bool, type(None)})
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 # Deeper than any message may be.
 _MAX_LEVELS = 300
@@ -97,6 +99,34 @@ def has_other_keys(obj: Any) -> bool:
             return False
         level = inner
     return True
+
+
+def is_plain(obj: Any) -> bool:
+    """Whether an object is made of plain values alone: every writer writes these by one rule.
+
+    These are direct instances of lists, dictionaries with strings as keys, strings, booleans, None,
+    and finite numbers.
+    """
+    level = [obj]
+    for _ in range(_MAX_LEVELS):
+        inner: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is float:
+                if not isfinite(item):
+                    return False
+            elif kind is dict:
+                if not _NAMES.issuperset(map(type, item)):
+                    return False
+                inner += item.values()
+            elif kind is list:
+                inner += item
+            elif kind not in _PLAIN:
+                return False
+        if not inner:
+            return True
+        level = inner
+    return False
 
 
 def plain_tree(obj: Any, hook: Callable[[Any], Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Generator
@@ -25,7 +26,7 @@ from ._limits import (
     finite_steps,
     json_memory_steps,
 )
-from ._plain import has_other_keys, plain_hook, plain_tree
+from ._plain import has_other_keys, is_plain, plain_hook, plain_tree
 from ._protocol import Serializer
 from ._rebuild import rebuild
 from ._scan import (
@@ -35,6 +36,7 @@ from ._scan import (
     json_scan_steps,
     large_number_steps,
 )
+from ._typed import find_typed_reader
 from ._write import record_to_plain, refused
 
 __all__ = ["JSONSerializer"]
@@ -56,10 +58,13 @@ class JSONSerializer(Serializer):
     ``deserialize`` to get the same types back. A dataclass is written according to its annotations:
     values that could not be read back are refused.
 
-    ``orjson`` is used when it is installed; without it ``msgspec`` reads, and the standard library
-    does the rest. All three give the same objects and refuse the same texts: a number that is not
-    finite (NaN, Infinity) is refused in both directions, an integer may be of any size, a text must
-    be UTF-8 without a byte order mark, and if two members have the same name, the last one counts.
+    ``msgspec`` and ``orjson`` are used when they are installed. ``msgspec`` reads texts straight
+    into simple dataclasses: their fields are strings, numbers, booleans, lists, dictionaries with
+    strings as keys, and further such dataclasses, each of which may be optional. ``orjson`` reads
+    and writes everything else; without it ``msgspec`` reads, and the standard library does the
+    rest. All of them give the same objects and refuse the same texts: a number that is not finite
+    (NaN, Infinity) is refused in both directions, an integer may be of any size, a text must be
+    UTF-8 without a byte order mark, and if two members have the same name, the last one counts.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class JSONSerializer(Serializer):
         if not kwargs:
             self._quick_dumps = _find_dumps()
         self._quick_loads: _Parse | None = _find_loads() if self._finite else None
+        self._typed_reader = find_typed_reader() if self._finite else None
 
     def serialize(self, obj: Any) -> bytes:
         """Write ``obj`` as JSON.
@@ -166,6 +172,12 @@ class JSONSerializer(Serializer):
             # Nearly every message takes this path.
             check_json_items(data, self._max_items)
             check_json_depth(data, self._max_depth)
+            if obj_type is not None and self._typed_reader is not None:
+                typed = self._typed_reader(obj_type)
+                if typed is not None:
+                    # What does not fit is read again below, for an error that says where.
+                    with contextlib.suppress(ValueError, RecursionError):
+                        return typed(data)
             try:
                 value = quick(data)
             except (ValueError, RecursionError) as error:
@@ -213,7 +225,7 @@ class JSONSerializer(Serializer):
             data = self._quick_dumps(obj)
         except Exception:  # the standard library writes it or raises the right error
             return self._encode(obj)
-        if b"null" in data:
+        if b"null" in data and not is_plain(obj):
             # The quick writer also writes null for NaN, which this encoder refuses.
             self._encoder.encode(obj)
         return data

@@ -78,7 +78,7 @@ class MsgPackSerializer(Serializer):
 
         Raises:
             ConfigurationError: A limit is out of range, the package does not accept a keyword, or
-                it is missing (``pip install "pywebtransport[msgpack]"``).
+                it is missing (the extra ``msgpack``).
         """
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)

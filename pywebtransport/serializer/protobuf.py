@@ -53,7 +53,7 @@ class ProtobufSerializer(Serializer):
 
         Raises:
             ConfigurationError: It is not a message class, a limit is out of range, or the package
-                is missing (``pip install "pywebtransport[protobuf]"``).
+                is missing (the extra ``protobuf``).
         """
         base = require("google.protobuf.message", extra="protobuf").Message
         if not isinstance(message_class, type) or not issubclass(message_class, base):

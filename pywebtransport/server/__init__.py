@@ -1,9 +1,10 @@
 """The server side: ``ServerApp`` over ``WebTransportServer``."""
 
+from typing import TYPE_CHECKING, Any
+
 from ._passed import inherited_sockets
 from ._serve import serve
 from ._stats import ServerStats
-from ._supervisor import run_workers
 from ._worker import Worker, current_worker
 from .app import ServerApp
 from .cluster import ServerCluster
@@ -25,6 +26,9 @@ from .utils import (
     echo_handler,
     health_check_handler,
 )
+
+if TYPE_CHECKING:
+    from ._supervisor import run_workers
 
 __all__ = [
     "MiddlewareManager",
@@ -50,3 +54,12 @@ __all__ = [
     "run_workers",
     "serve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what starts processes when it is first used."""
+    if name == "run_workers":
+        from ._supervisor import run_workers
+
+        return run_workers
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from ..session import WebTransportSession
 from ..utils._failures import error_leaves, log_application_error
 from ..utils._logs import shared_log
 from ..utils._tasks import is_being_cancelled
-from ..utils._text import printable
+from ..utils._text import printable_path
 from ._losses import peer_name
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Answering:
             session.reject(status_code=status)
         except Exception as error:
             if not session.is_closed:
-                self._failed_too("answering %s failed", printable(session.path), error)
+                self._failed_too("answering %s failed", printable_path(session.path), error)
                 self._abort(session)
 
     def request_failed(
@@ -122,12 +122,13 @@ class Answering:
     ) -> None:
         """Handling a request failed before there was a session."""
         self._stats.handler_errors += 1
-        what = f"request for {printable(h3.path)} of {peer_name(connection.remote_address)} failed:"
+        peer = peer_name(connection.remote_address)
+        what = f"request for {printable_path(h3.path)} of {peer} failed:"
         log_application_error(self._logger, f"{what} its route", error)
         try:
             h3.reject(_INTERNAL_SERVER_ERROR, {})
         except Exception as second:
-            self._failed_too("answering %s failed", printable(h3.path), second)
+            self._failed_too("answering %s failed", printable_path(h3.path), second)
             h3.abort(ErrorCodes.H3_INTERNAL_ERROR)
 
     # ------------------------------------------------------------------ internal
@@ -146,7 +147,7 @@ class Answering:
             "handler cancelled",
             logging.WARNING,
             "handler of %s was cancelled; session %s is closed",
-            printable(session.path),
+            printable_path(session.path),
             session.session_id,
         )
 
@@ -162,7 +163,7 @@ class Answering:
         return None
 
     def _tell(self, session: WebTransportSession, error: BaseException) -> None:
-        path = printable(session.path)
+        path = printable_path(session.path)
         if session.state is _CONNECTING:
             what = f"request for {path} failed: its middleware or handler"
         else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import functools
 import gc
 import logging
 import time
@@ -198,8 +198,9 @@ class Collector:
         return found
 
     def _trim(self) -> None:
-        if _malloc_trim is not None:
-            _malloc_trim(0)
+        malloc_trim = _find_malloc_trim()
+        if malloc_trim is not None:
+            malloc_trim(0)
             self.trims += 1
 
 
@@ -246,8 +247,11 @@ class CollectorSeat:
         collector.look()
 
 
+@functools.cache
 def _find_malloc_trim() -> Callable[[int], int] | None:
     """A function that only glibc has."""
+    import ctypes  # not at the top: importing the package takes long enough
+
     try:
         function = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
@@ -256,8 +260,6 @@ def _find_malloc_trim() -> Callable[[int], int] | None:
     found: Callable[[int], int] = function
     return found
 
-
-_malloc_trim = _find_malloc_trim()
 
 collector = Collector()
 """The policy of this process."""

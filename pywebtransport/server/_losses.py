@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .._core.errors import handshake_failure
+from ..utils._hosts import host_and_port
 from ..utils._logs import BoundedLog
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 
 if TYPE_CHECKING:
     from .._states import Address
@@ -68,15 +70,23 @@ class Losses:
             level = logging.WARNING
         elif kind == "origin":
             stats.origins_rejected += 1
+        shown = printable_path(path), "-" if origin is None else printable(origin)
         self._tell(
             f"rejected {status} {kind}",
             level,
             "rejected %s with status %d: %s (origin %s, peer %s)",
-            printable(path),
+            shown[0],
             status,
             reason,
-            "-" if origin is None else printable(origin),
+            shown[1],
             peer_name(peer),
+            extra={
+                "path": shown[0],
+                "status": status,
+                "reason": reason,
+                "origin": shown[1],
+                "client": "-" if peer is None else host_and_port(*peer),
+            },
         )
         self._last["rejected"] = self._last[f"rejected {status} {kind}"]
 
@@ -192,9 +202,16 @@ class Losses:
         """Log how many were skipped."""
         self._log.flush()
 
-    def _tell(self, kind: str, level: int, message: str, *args: object) -> None:
+    def _tell(
+        self,
+        kind: str,
+        level: int,
+        message: str,
+        *args: object,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
         self._last[kind] = (message, args)
-        self._log.tell(kind, level, message, *args)
+        self._log.tell(kind, level, message, *args, extra=extra)
 
 
 def peer_name(peer: Address | None) -> str:

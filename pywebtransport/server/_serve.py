@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import tempfile
 from collections.abc import Mapping
 from typing import Unpack
 
@@ -103,6 +102,8 @@ class _DevelopmentServer(WebTransportServer):
     """A server whose certificate is gone when it is closed."""
 
     def __init__(self, config: ServerConfig) -> None:
+        import tempfile
+
         self._directory = tempfile.TemporaryDirectory(
             prefix="pywebtransport-", ignore_cleanup_errors=True
         )

@@ -16,7 +16,6 @@ import os
 import secrets
 import ssl
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -159,6 +158,8 @@ def _make(path: Path) -> None:
     Processes that start at the same time agree: the file gets its name once it is complete, and one
     of them is first.
     """
+    import tempfile
+
     fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
     try:
         with open(fd, "wb") as file:

@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+
+# multiprocessing itself imports it between making pipes and the fork: when no descriptor is left,
+# that fails, and the pipes stay.
+import multiprocessing.resource_tracker
 import os
 import pickle
 import select
@@ -14,28 +18,33 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._loop import SharedPort, Steering
+from .._states import Address
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
-from ..utils._checks import check_instance
+from ..utils._checks import check_callable, check_instance
 from ..utils._failures import describe_error
 from ..utils._logs import apply_log_level
 from ..utils._system import explain_os_error, require_descriptors
 from ._collector import frozen
 from ._exiting import STUCK_STATUS, time_to_end
+from ._hub import Hub, HubLink
 from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
 from ._shared_secret import load_shared_secret
 from ._worker import CONTROL_BYTES, SIGNALS, Worker
 
-__all__ = ["RestartPolicy", "run_workers"]
+__all__ = ["OnListening", "RestartPolicy", "run_workers"]
+
+OnListening: TypeAlias = Callable[[list[Address]], object]
+"""Called with the addresses on which a server listens."""
 
 # Seconds that a worker gets beyond the timeouts to end by itself, before it is killed.
 _GRACE = 5.0
-# Descriptors needed to start a worker: two sockets and two pipes.
-_PROCESS_DESCRIPTORS = 6
+# Descriptors needed to start a worker: two pairs of sockets and two pipes.
+_PROCESS_DESCRIPTORS = 8
 
 _fork = multiprocessing.get_context("fork")
 
@@ -48,6 +57,7 @@ def run_workers(
     port: int | None = None,
     sockets: Sequence[socket.socket] | None = None,
     loop_factory: LoopFactory | None = None,
+    on_listening: OnListening | None = None,
 ) -> None:
     """Run ``main`` in ``config.workers`` processes that share one UDP port. Blocks.
 
@@ -91,6 +101,8 @@ def run_workers(
             be bound to their addresses, for instance because another user created them, all workers
             read the same sockets and pass packets to each other.
         loop_factory: Creates the event loops; by default chosen as by ``ServerApp.run``.
+        on_listening: Called once with the addresses, in this process, when all workers listen. An
+            exception that it raises ends everything.
 
     Raises:
         ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
@@ -102,6 +114,8 @@ def run_workers(
     check_caller("run_workers")
     check_where(host, port, sockets)
     check_instance("config", config, ServerConfig)
+    if on_listening is not None:
+        check_callable("on_listening", on_listening)
     config.validate()
     apply_log_level(config.log_level)
     if sockets is None:
@@ -113,6 +127,7 @@ def run_workers(
         config.bind_port if port is None else port,
         choose_loop(loop_factory, logging.getLogger("pywebtransport.server")),
         sockets,
+        on_listening,
     ).run()
 
 
@@ -163,7 +178,8 @@ class RestartPolicy:
 class _Member:
     """One worker process, from its start to its end."""
 
-    def __init__(self, slot: _Slot, number: int, control: socket.socket) -> None:
+    def __init__(self, slot: _Slot, number: int, control: socket.socket, hub: HubLink) -> None:
+        self.hub = hub
         self.slot = slot
         self.number = number  # of its slot
         self.control: socket.socket | None = control
@@ -221,15 +237,18 @@ class _Supervisor:
         port: int,
         loop_factory: LoopFactory | None,
         sockets: Sequence[socket.socket] = (),
+        on_listening: OnListening | None = None,
     ) -> None:
         self._main = main
         self._config = config
         self._address = (host, port)
         self._loop_factory = loop_factory
         self._sockets = sockets
+        self._tell_listening = on_listening
         self._logger = logging.getLogger("pywebtransport.server")
         self._slots = [_Slot(index) for index in range(config.workers)]
         self._members: list[_Member] = []
+        self._hub = Hub()
         self._certificates: tuple[str | None, str | None] = (None, None)
         self._all_listen = False
         self._deaths = 0
@@ -270,6 +289,7 @@ class _Supervisor:
         finally:
             for sock in (self._wake, self._woken):
                 sock.close()
+            self._hub.close()
             self._port.close()
         if self._last_signal is not None:
             # End as a process without workers would.
@@ -302,7 +322,13 @@ class _Supervisor:
         for member in self._members:
             if member.control is not None:
                 poll.register(member.control, select.POLLIN)
-        poll.poll(self._patience())
+        self._hub.register(poll)
+        found = poll.poll(self._patience())
+        for_hub = [self._hub.handle(descriptor, event) for descriptor, event in found]
+        if found and all(for_hub):
+            # Messages between workers; deaths and the like make another descriptor readable.
+            self._act_on_time(time.monotonic())
+            return True
         for number in self._take_signals():
             self._on_signal(number)
         if self._last_signal is not None:
@@ -375,16 +401,24 @@ class _Supervisor:
                 raise ServerError(
                     f"worker {slot.index} could not be started: {explain_os_error(error)}"
                 ) from error
+            # The backends of those that run already wait for an answer.
+            self._hub.serve()
 
     def _start(self, slot: _Slot, number: int) -> None:
         """Start a process in this slot; signals wait until it has its own handlers."""
         require_descriptors(_PROCESS_DESCRIPTORS)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        hub, their_hub = self._hub.connect()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except BaseException:
+            self._hub.drop(hub)
+            their_hub.close()
+            raise
         for sock in (ours, theirs):
             sock.setblocking(False)
-        member = _Member(slot, number, ours)
+        member = _Member(slot, number, ours, hub)
         process = _fork.Process(
-            target=self._in_worker, args=(member, theirs), name=f"worker-{slot.index}"
+            target=self._in_worker, args=(member, theirs, their_hub), name=f"worker-{slot.index}"
         )
         self._members.append(member)
         slot.starting = member
@@ -399,11 +433,13 @@ class _Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
             theirs.close()
+            their_hub.close()
 
-    def _in_worker(self, own: _Member, control: socket.socket) -> None:
+    def _in_worker(self, own: _Member, control: socket.socket, hub: socket.socket) -> None:
         """In the new process: close everything of the supervisor, then run."""
         for member in self._members:
             member.drop_control()
+        self._hub.close()
         for sock in (self._wake, self._woken):
             sock.close()
         self._port.keep_only(own.number)
@@ -415,6 +451,7 @@ class _Supervisor:
             # The time for main itself; when cancelled, it needs some of it, too.
             min(self._config.close_timeout, self._config.shutdown_timeout / 2),
             self._deaths,
+            hub,
         )
         worker.run(self._main, self._loop_factory, self._config)
 
@@ -425,6 +462,7 @@ class _Supervisor:
     def _forget(self, member: _Member) -> None:
         """It has no process any more."""
         member.drop_control()
+        self._hub.end(member.hub)
         self._members.remove(member)
         slot = member.slot
         if slot.serving is member:
@@ -507,6 +545,8 @@ class _Supervisor:
                 self._logger.info(
                     "listening on %s port %d with %d workers", *address, len(self._slots)
                 )
+            if self._tell_listening is not None:
+                self._tell_listening(addresses)
 
     def _on_reloaded(self, member: _Member, certfile: str | None, keyfile: str | None) -> None:
         if certfile is not None or keyfile is not None:

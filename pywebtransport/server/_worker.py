@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._loop import WorkerSockets
+from ..events._worker_link import set_worker_link
 from ..exceptions import ServerError, WebTransportError
 from ..utils._failures import log_application_error
 from ._exiting import ExitGuard, run_to_end
@@ -67,9 +68,21 @@ class Worker:
         certificates: tuple[str | None, str | None],
         grace: float,
         deaths: int = 0,
+        hub: socket.socket | None = None,
     ) -> None:
-        """Create it in the new process, before its event loop."""
+        """Create it in the new process, before its event loop.
+
+        Args:
+            seat: Its sockets.
+            address: The shared host and port.
+            control: To the supervisor.
+            certificates: See ``certificates``.
+            grace: Seconds for ``main`` after the servers were closed.
+            deaths: See the class.
+            hub: To the supervisor, for messages to the other workers.
+        """
         global _current
+        set_worker_link(hub)
         self.index = seat.index
         self.count = seat.count
         self.deaths = deaths

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from ..config import ServerConfig, ServerFields
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
+from ..utils._checks import check_callable
 from ..utils._closing import AsyncContext
 from ..utils._failures import log_application_error, name_of
 from ..utils._hosts import host_and_port
 from ..utils._tasks import is_being_cancelled
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 from ..utils._timing import get_timestamp
 from ._answering import rejection_in
 from ._callables import check_handler, check_hook, result_of
@@ -26,7 +27,6 @@ from ._exiting import ExitGuard, run_to_end
 from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
 from ._protocols import MiddlewareProtocol
-from ._supervisor import check_caller, run_workers
 from ._worker import current_worker
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler, check_path
@@ -34,6 +34,7 @@ from .server import WebTransportServer, check_drain
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
+    from ._supervisor import OnListening
 
 __all__ = ["ServerApp"]
 
@@ -317,6 +318,7 @@ class ServerApp(AsyncContext):
         port: int | None = None,
         sockets: Sequence[socket.socket] | None = None,
         loop_factory: LoopFactory | None = None,
+        on_listening: OnListening | None = None,
         **kwargs: Unpack[ServerFields],
     ) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
@@ -348,12 +350,17 @@ class ServerApp(AsyncContext):
             sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
             loop_factory: Creates the event loop. By default, your event loop policy does, if you
                 set one; otherwise it is uvloop's if uvloop is installed, and asyncio's if not.
+            on_listening: Called once with the addresses when the server listens, with workers in
+                the main process when all of them listen. An exception that it raises ends the
+                server.
             **kwargs: Fields of the configuration to set first, such as ``workers=4``.
 
         Raises: as ``serve``; with workers, what stopped the first that could not start.
             ConfigurationError also if an event loop runs in this thread, or outside of the main
             thread, which receives the signals; use ``serve`` then.
         """
+        from ._supervisor import check_caller, run_workers
+
         check_caller("run")
         check_where(host, port, sockets)
         if loop_factory is not None and not callable(loop_factory):
@@ -362,6 +369,8 @@ class ServerApp(AsyncContext):
                 value=loop_factory,
                 reason="expected a function that makes event loops, such as asyncio.new_event_loop",
             )
+        if on_listening is not None:
+            check_callable("on_listening", on_listening)
         if kwargs:
             self._server.configure(self._server.config.update(**kwargs))
         self._server.owns_process = True
@@ -374,6 +383,7 @@ class ServerApp(AsyncContext):
                 port=port,
                 sockets=sockets,
                 loop_factory=loop_factory,
+                on_listening=on_listening,
             )
             return
         loop_factory = choose_loop(loop_factory, _logger)
@@ -383,7 +393,7 @@ class ServerApp(AsyncContext):
             host, port, sockets = None, None, passed
         try:
             run_to_end(
-                lambda: self._run(host, port, sockets, guard.arm),
+                lambda: self._run(host, port, sockets, guard.arm, on_listening),
                 guard=guard,
                 loop_factory=loop_factory,
             )
@@ -399,6 +409,7 @@ class ServerApp(AsyncContext):
         port: int | None,
         sockets: Sequence[socket.socket] | None = None,
         ending: Callable[[], object] = bool,
+        on_listening: OnListening | None = None,
     ) -> None:
         """Serve until told to stop: by a signal, or as a worker.
 
@@ -407,6 +418,7 @@ class ServerApp(AsyncContext):
             port: As for ``run``.
             sockets: As for ``run``.
             ending: Called when the process is to end; a worker knows by itself.
+            on_listening: As for ``run``, in a process without workers.
         """
         main = asyncio.current_task()
         assert main is not None
@@ -428,6 +440,8 @@ class ServerApp(AsyncContext):
                 try:
                     await self.listen(host=host, port=port, sockets=sockets)
                     starting = False
+                    if on_listening is not None:
+                        on_listening(self._server.local_addresses)
                     await self._serve_until(stop)
                 finally:
                     ending()
@@ -503,6 +517,13 @@ class ServerApp(AsyncContext):
                 self._log_access(session, _answered(session, status), started)
         if session.is_ready:
             await result_of("handler", handler, handler(session))
+            if _logger.isEnabledFor(logging.DEBUG):
+                _logger.debug(
+                    "session %s: its handler %s returned",
+                    session.session_id,
+                    name_of(handler),
+                    extra={"session_id": session.session_id},
+                )
 
     def _choose_protocol(
         self, server: WebTransportServer, session: WebTransportSession, route: Route
@@ -515,13 +536,17 @@ class ServerApp(AsyncContext):
 
     def _log_access(self, session: WebTransportSession, status: int, started: float) -> None:
         remote = session.remote_address
+        # Also as fields for ``JsonFormatter``.
+        fields = {
+            "client": host_and_port(*remote) if remote else "-",
+            "path": printable_path(session.path),
+            "status": status,
+            "duration_ms": round((get_timestamp() - started) * 1000, 1),
+            "origin": printable(session.origin or "-"),
+            "session_id": session.session_id,
+        }
         access_logger.info(
-            '%s "CONNECT %s" %d %.1fms origin=%s',
-            host_and_port(*remote) if remote else "-",
-            printable(session.path),
-            status,
-            (get_timestamp() - started) * 1000,
-            printable(session.origin or "-"),
+            '%s "CONNECT %s" %d %.1fms origin=%s', *list(fields.values())[:5], extra=fields
         )
 
 

@@ -16,7 +16,7 @@ from ..utils._closing import AsyncContext
 from ..utils._failures import name_of
 from ..utils._logs import shared_log
 from ..utils._networks import client_network
-from ..utils._text import printable
+from ..utils._text import printable, printable_path
 from ._callables import check_auth_handler, check_middleware, result_of
 from ._protocols import AuthHandlerProtocol, MiddlewareProtocol
 
@@ -238,7 +238,7 @@ def create_logging_middleware() -> MiddlewareProtocol:
     async def log_session(*, session: WebTransportSession) -> bool:
         remote = session.remote_address
         client = f"{remote[0]}:{remote[1]}" if remote is not None else "-"
-        path = printable(session.path)
+        path = printable_path(session.path)
         logger.info("%s requested %s", client, path)
 
         def ended(event: Event) -> None:

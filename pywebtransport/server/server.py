@@ -7,15 +7,14 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from .._core.driver import Driver
 from .._core.endpoint import server_endpoint
 from .._core.settings import h3_options, server_tls
 from .._core.totals import ConnectionTotals
 from .._loop import Endpoint, WorkerSockets
-from .._states import URL, Address, EventType
+from .._states import URL, Address, EventType, SessionState
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
 from ..constants import SHARED_SECRET_SIZE
@@ -26,6 +25,7 @@ from ..exceptions import (
     SessionRejectedError,
     invalid_config,
 )
+from ..h3._settings import greeting
 from ..session import SessionManager, WebTransportSession
 from ..utils._certificates import certificate_hash
 from ..utils._checks import check_instance
@@ -34,6 +34,7 @@ from ..utils._logs import apply_log_level
 from ..utils._networks import AddressCounts, client_network
 from ..utils._rounds import Round
 from ..utils._stuck import end_tasks
+from ..utils._tasks import start_task
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
@@ -276,6 +277,7 @@ class WebTransportServer(EventEmitter):
                 seat,
                 self._losses.handshake_failed,
             )
+            endpoint.quic.set_greeting(greeting(self._options))
         try:
             if seat is not None and seat is self._seat:
                 bound = endpoint.adopt()
@@ -467,16 +469,8 @@ class WebTransportServer(EventEmitter):
             return "<WebTransportServer: closed>"
         return f"<WebTransportServer: {self.url if self.is_serving else 'does not listen'}>"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close(drain_timeout=None if exc_type is None else 0.0)
+    async def _end_failed_block(self) -> None:
+        await self.close(drain_timeout=0.0)
 
     def reload_certificates(
         self, *, certfile: str | None = None, keyfile: str | None = None
@@ -589,7 +583,9 @@ class WebTransportServer(EventEmitter):
         """Advanced: give every requested session to one function, as ``ServerApp`` does.
 
         Args:
-            handler: Answers the request and serves the session; runs in its own task.
+            handler: Answers the request and serves the session; runs in its own task. On Python
+                3.12 and later, its first step is taken when the request arrives, without a turn
+                of the event loop, unless you set a task factory.
             origins: Gives the origins that a path allows, None: all; default
                 ``default_origins``.
         """
@@ -687,9 +683,13 @@ class WebTransportServer(EventEmitter):
         self._sessions_of.add(connection.client_network)
         session.on_end = self._session_ended
         session.on_ready = self._session_accepted
-        task = asyncio.get_running_loop().create_task(self._serve(session))
+        task = start_task(asyncio.get_running_loop(), self._serve(session))
+        if task.done():
+            return
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if session.state is SessionState.CONNECTING and self._endpoint is not None:
+            self._endpoint.quic.woke()  # the answer follows, and shares the packets of this turn
 
     def _refusal(
         self, connection: WebTransportConnection, h3: H3Session

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
-import tempfile
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +117,9 @@ def create_development_server(
     Raises:
         ConfigurationError: ``generate_certs`` is False and the files are missing.
     """
+    import shutil
+    import tempfile
+
     directory = "."
     if generate_certs:
         directory = tempfile.mkdtemp(prefix="pywebtransport-")

@@ -25,6 +25,7 @@ from ._data import (
     normalize_headers,
 )
 from ._logs import (
+    JsonFormatter,
     get_logger,
     setup_logging,
 )
@@ -49,6 +50,7 @@ from ._urls import (
 )
 
 __all__ = [
+    "JsonFormatter",
     "Timer",
     "build_webtransport_url",
     "calculate_checksum",

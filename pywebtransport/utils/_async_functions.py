@@ -8,7 +8,7 @@ import re
 import types
 from typing import Any
 
-__all__ = ["why_not_awaitable"]
+__all__ = ["unwrapped", "why_not_awaitable"]
 
 # The annotation says that the function returns an awaitable.
 _AWAITABLE = re.compile(r"\b(Awaitable|Awaited|Coroutine|Future|Task)\b")
@@ -16,7 +16,7 @@ _AWAITABLE = re.compile(r"\b(Awaitable|Awaited|Coroutine|Future|Task)\b")
 
 def why_not_awaitable(given: Any) -> str:
     """Why the result of calling a function cannot be awaited; empty if it may be."""
-    inner = _unwrapped(given)
+    inner = unwrapped(given)
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         return "it has a 'yield', so calling it runs nothing"
     if inspect.iscoroutinefunction(inner) or not isinstance(inner, types.FunctionType):
@@ -30,8 +30,8 @@ def why_not_awaitable(given: Any) -> str:
     )
 
 
-def _unwrapped(given: Any) -> Any:
-    """The function behind methods, partial objects, decorators and callable objects."""
+def unwrapped(given: Any) -> Any:
+    """Return the function behind methods, partial objects, decorators and callable objects."""
     for _ in range(100):  # a decorator may lead back to itself
         if inspect.iscoroutinefunction(given):
             return given

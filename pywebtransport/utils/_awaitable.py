@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 else:
     _Bool = int
 
-__all__ = ["NO", "YES", "AwaitableBool", "AwaitableContext", "Awaited", "awaited"]
+__all__ = ["NO", "YES", "AwaitableBool", "AwaitableContext", "Awaited", "awaited", "compiled"]
 
 _T = TypeVar("_T", bound=AbstractAsyncContextManager[Any])
 _ResultT = TypeVar("_ResultT")
+_AnyMethodT = TypeVar("_AnyMethodT", bound=Callable[..., Any])
 _MethodT = TypeVar("_MethodT", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 Awaited: TypeAlias = Coroutine[Any, Any, _ResultT]
@@ -34,6 +35,25 @@ def awaited(method: _MethodT) -> _MethodT:
     # Python 3.11: what asyncio.iscoroutinefunction() looks at.
     method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
     return method
+
+
+def compiled(base: type) -> Callable[[_AnyMethodT], _AnyMethodT]:
+    """Put a compiled method in the place of one that has only its signature and documentation.
+
+    A method of Python that calls the compiled one would cost as much again as that. If the compiled
+    one returns ``Awaited``, ``awaited`` stands above.
+
+    Args:
+        base: The compiled base of the class. Its method has the same name, with an underscore in
+            front, and the same arguments; it belongs to this one class.
+    """
+
+    def replace(method: _AnyMethodT) -> _AnyMethodT:
+        implementation: _AnyMethodT = getattr(base, f"_{method.__name__}")
+        update_wrapper(implementation, method)
+        return implementation
+
+    return replace
 
 
 class AwaitableBool(_Bool, Coroutine[Any, Any, bool]):  # type: ignore[misc]
@@ -116,11 +136,6 @@ class AwaitableContext(Coroutine[Any, Any, _T]):
         self._opened = await self._coroutine
         return self._opened
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:
         if self._opened is not None:
-            await self._opened.__aexit__(exc_type, exc, tb)
+            await self._opened.__aexit__(*exc_info)

@@ -9,7 +9,6 @@ import ipaddress
 import os
 import re
 import ssl
-import tempfile
 from datetime import UTC, datetime, timedelta
 
 from .._plain import shorten
@@ -311,6 +310,8 @@ def _make_pair(hostname: str, days_valid: int) -> tuple[bytes, bytes]:
 
 def _write(path: str, data: bytes, mode: int) -> None:
     """Replace a file atomically: a reader sees the old content or the new."""
+    import tempfile
+
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".")
     try:
         with open(descriptor, "wb") as file:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import math
+import re
 import sys
 from collections.abc import Collection
+from pickle import PickleBuffer
 from typing import Any
 
 from ..constants import MAX_APPLICATION_CODE, MAX_VARINT
@@ -28,6 +30,7 @@ __all__ = [
     "check_texts",
     "check_timeout",
     "check_whole",
+    "is_buffer",
     "validate_address",
     "validate_error_code",
     "validate_port",
@@ -38,6 +41,9 @@ __all__ = [
 
 NEVER = 1e9
 """Longest time in seconds, which every event loop can still handle."""
+
+# In the format of a buffer of structures (PEP 3118).
+_FIELD_NAME = re.compile(":[^:]*:")
 
 
 def validate_address(address: Any) -> None:
@@ -249,22 +255,48 @@ def check_data(key: str, value: Any) -> bytes | memoryview:
         ``bytes`` unchanged, strings as UTF-8, other buffers as a view of their bytes.
 
     Raises:
-        ConfigurationError: It is neither a buffer nor a string, or UTF-8 cannot encode it.
+        ConfigurationError: It is neither a C-contiguous buffer of plain values nor a string, or
+            UTF-8 cannot encode it.
     """
     if isinstance(value, bytes):
         return value
     try:
-        return value.encode() if isinstance(value, str) else memoryview(value).cast("B")
+        if isinstance(value, str):
+            return value.encode()
+        view = memoryview(value)
+        if not view.c_contiguous:
+            raise _unsuitable(key, value, "C-contiguous", "numpy.ascontiguousarray()")
+        if "O" in view.format and "O" in _FIELD_NAME.sub("", view.format):
+            raise _unsuitable(key, value, "of plain values, not Python objects", "astype()")
+        # Views of no bytes that have several dimensions cannot be cast.
+        return view.cast("B") if view.nbytes else PickleBuffer(view).raw()
     except UnicodeEncodeError as error:
         raise invalid_config(
             key=key, value=value, reason=f"expected a string that UTF-8 can encode ({error})"
         ) from None
+    except ConfigurationError:
+        raise
     except (TypeError, ValueError, BufferError):
         raise invalid_config(
             key=key,
             value=value,
             reason="expected bytes, bytearray, a contiguous memoryview, or str",
         ) from None
+
+
+def is_buffer(value: Any) -> bool:
+    """Whether an object has the buffer interface (PEP 3118)."""
+    try:
+        memoryview(value).release()
+    except (TypeError, ValueError, BufferError):
+        return False
+    return True
+
+
+def _unsuitable(key: str, value: Any, kind: str, remedy: str) -> ConfigurationError:
+    return invalid_config(
+        key=key, value=value, reason=f"expected a buffer that is {kind}; {remedy} makes one"
+    )
 
 
 def check_instance(key: str, value: Any, *classes: type) -> None:

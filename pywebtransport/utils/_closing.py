@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 from ._turns import Turns
 
-__all__ = ["AsyncCloseable", "AsyncContext", "close_all"]
+__all__ = ["AsyncCloseable", "AsyncContext", "close_all", "in_turns"]
 
 
 class AsyncContext:
@@ -22,16 +22,20 @@ class AsyncContext:
     async def _end_block(self) -> None:
         """Call the method that ends the object."""
 
+    def _end_failed_block(self) -> Coroutine[Any, Any, None]:
+        """The same for a block that raises."""
+        return self._end_block()
+
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         tb: TracebackType | None,
-    ) -> None:
-        await self._end_block()
+    ) -> Coroutine[Any, Any, None]:
+        return self._end_block() if exc_type is None else self._end_failed_block()
 
 
 class AsyncCloseable(AsyncContext):
@@ -43,13 +47,33 @@ class AsyncCloseable(AsyncContext):
     async def close(self) -> None:
         """End the object."""
 
-    async def _end_block(self) -> None:
-        await self.close()
+    def _end_block(self) -> Coroutine[Any, Any, None]:
+        return self.close()
 
 
 class _Closed(Protocol):
     def close(self) -> Coroutine[Any, Any, None]: ...
     def close_nowait(self) -> None: ...
+
+
+async def in_turns(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines at the same time, whatever they raise; only some begin in each turn.
+
+    Cancellation: all of them are cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    turns = Turns.of(loop)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        for coroutine in coroutines:
+            tasks.append(loop.create_task(coroutine))
+            turns.woke()
+            await turns.pause()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
 
 
 async def close_all(items: Iterable[_Closed]) -> None:
@@ -58,19 +82,8 @@ async def close_all(items: Iterable[_Closed]) -> None:
     Cancellation: they are closed anyway, without the wait.
     """
     closed = tuple(items)
-    tasks: list[asyncio.Task[None]] = []
-    loop = asyncio.get_running_loop()
-    turns = Turns.of(loop)
     try:
-        for item in closed:
-            tasks.append(loop.create_task(item.close()))
-            turns.woke()
-            await turns.pause()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        raise
+        await in_turns(item.close() for item in closed)
     finally:
         for item in closed:
             item.close_nowait()

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Final
 
 from ..exceptions import ConfigurationError
 
-__all__ = ["require"]
+__all__ = ["REQUIREMENTS", "require"]
+
+REQUIREMENTS: Final = {
+    "msgpack": "msgpack>=1.0",
+    "opentelemetry": "opentelemetry-api>=1.25",
+    "prometheus": "prometheus-client>=0.20",
+    "protobuf": "protobuf>=4.25",
+    "redis": "redis>=5.0.1",
+    "uvloop": "uvloop>=0.19",
+}
+"""What the extras of pyproject.toml install. Messages name it, not the extra: pip can install it
+however pywebtransport itself was installed."""
 
 
 def require(module: str, *, extra: str) -> Any:
     """Import an optional module.
 
     Raises:
-        ConfigurationError: It cannot be imported; the message names the extra to install.
+        ConfigurationError: It cannot be imported; the message has the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
         absent = isinstance(error, ModuleNotFoundError) and error.name in (module, package)
-        text = f'{module} cannot be imported: pip install "pywebtransport[{extra}]"'
+        wanted = REQUIREMENTS[extra]
+        text = f'{module} cannot be imported: pip install "{wanted}"'
         if not absent:  # it is installed, but incomplete: installing it again would change nothing
-            again = f'pip install --upgrade --force-reinstall "pywebtransport[{extra}]"'
+            again = f'pip install --upgrade --force-reinstall "{wanted}"'
             text = f"{module} is installed, but cannot be imported ({error}): {again}"
         raise ConfigurationError(text, config_key=extra, config_value=None) from error

@@ -16,8 +16,9 @@ from ..exceptions import (
     StreamStoppedError,
     WebTransportError,
 )
+from ._hosts import host_and_port
 from ._logs import shared_log
-from ._text import printable, printable_line
+from ._text import printable, printable_line, printable_path
 
 __all__ = [
     "describe_error",
@@ -96,12 +97,19 @@ def log_application_error(
         if note is None:
             return True
     where = ""
+    fields: dict[str, object] | None = None
     if session is not None:
         remote = session.remote_address
+        path = printable_path(session.path)
         where = (
-            f" [session {session.session_id}, path {printable(session.path)}, "
+            f" [session {session.session_id}, path {path}, "
             f"peer {'unknown' if remote is None else f'{remote[0]} port {remote[1]}'}]"
         )
+        fields = {
+            "session_id": session.session_id,
+            "path": path,
+            "client": "-" if remote is None else host_and_port(*remote),
+        }
     file, line, function, _ = logger.findCaller(False, 2)
     record = logger.makeRecord(
         logger.name,
@@ -112,6 +120,7 @@ def log_application_error(
         (what, describe_error(error), where, note),
         (type(error), error, error.__traceback__) if level > logging.DEBUG else None,
         function,
+        fields,
     )
     if record.exc_info:
         # Formatters use this instead of creating it: the text of an error may come from the peer.

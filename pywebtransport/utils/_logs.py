@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from .._plain import plain
 from ..constants import DEFAULT_LOG_LEVEL, LOG_LEVELS
 from ..exceptions import invalid_config
 
 __all__ = [
+    "LOG_FORMAT",
     "SHARED_BURST",
     "BoundedLog",
+    "JsonFormatter",
     "apply_log_level",
+    "check_level",
     "get_logger",
     "setup_logging",
     "shared_log",
@@ -30,6 +37,7 @@ def setup_logging(
     *,
     format_string: str | None = None,
     logger_name: str = "pywebtransport",
+    json_lines: bool = False,
 ) -> logging.Logger:
     """Print the messages of one logger to standard error.
 
@@ -39,13 +47,18 @@ def setup_logging(
         level: ``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``.
         format_string: A :mod:`logging` format; None: time, level, name, message.
         logger_name: The logger to configure.
+        json_lines: Print each message as one line of JSON, see ``JsonFormatter``.
 
     Raises:
-        ConfigurationError: The level is unknown, or the logger is the root logger.
+        ConfigurationError: The level is unknown, the logger is the root logger, or
+            ``format_string`` is given together with ``json_lines``.
     """
-    if not isinstance(level, str) or level.upper() not in LOG_LEVELS:
+    check_level(level)
+    if not isinstance(json_lines, bool):
+        raise invalid_config(key="json_lines", value=json_lines, reason="expected True or False")
+    if json_lines and format_string is not None:
         raise invalid_config(
-            key="level", value=level, reason=f"expected one of {', '.join(LOG_LEVELS)}"
+            key="format_string", value=format_string, reason="json_lines has a format of its own"
         )
     if logger_name in ("", "root"):
         raise invalid_config(
@@ -58,12 +71,58 @@ def setup_logging(
         target.removeHandler(handler)
         handler.close()
     own = _OwnHandler()
-    own.setFormatter(logging.Formatter(format_string or _LOG_FORMAT))
+    own.setFormatter(
+        JsonFormatter() if json_lines else logging.Formatter(format_string or LOG_FORMAT)
+    )
     target.addHandler(own)
     target.setLevel(level.upper())
     # Otherwise a program that configures the root would see every line twice.
     target.propagate = False
     return target
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats each log record as one line of JSON, for programs that collect logs.
+
+    Each line has ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message`` and ``process``; with
+    an exception, ``exception`` has the traceback. What a call passes as ``extra`` becomes further
+    fields, for instance ``status`` and ``path`` in the access log. ::
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, in ASCII and without its end."""
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+        }
+        for name, value in vars(record).items():
+            if name not in _RECORD_FIELDS:
+                fields.setdefault(name, plain(value))
+        if record.exc_text:
+            fields["exception"] = record.exc_text
+        elif record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        return json.dumps(fields)
+
+
+def check_level(level: object) -> None:
+    """Check the name of a log level.
+
+    Raises:
+        ConfigurationError: There is no such level.
+    """
+    if not isinstance(level, str) or level.upper() not in LOG_LEVELS:
+        raise invalid_config(
+            key="level", value=level, reason=f"expected one of {', '.join(LOG_LEVELS)}"
+        )
 
 
 class BoundedLog:
@@ -95,6 +154,7 @@ class BoundedLog:
         message: str,
         *args: object,
         error: BaseException | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
         """Count, and log unless there were too many lines of this kind recently.
 
@@ -104,13 +164,16 @@ class BoundedLog:
             message: A format; text from outside in ``args`` must be escaped by ``printable``.
             *args: Arguments of the format.
             error: The exception whose traceback is logged.
+            extra: Fields of the record, see ``JsonFormatter``.
         """
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if not self._logger.isEnabledFor(level):
             return
         note = self.admit(kind)
         if note is not None:
-            self._logger.log(level, message + note, *args, exc_info=error, stacklevel=2)
+            self._logger.log(
+                level, message + note, *args, exc_info=error, stacklevel=2, extra=extra
+            )
 
     def admit(self, kind: str) -> str | None:
         """Whether a line may be logged, for callers that create the records themselves.
@@ -210,7 +273,9 @@ _shared: dict[str, BoundedLog] = {}
 _MAX_KINDS = 1000
 # The level set last by apply_log_level; any other level was set by the program.
 _applied: int | None = None
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# What every record has; anything else was passed as ``extra``.
+_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
 
 class _OwnHandler(logging.StreamHandler[Any]):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
+from typing import Final
 
 __all__ = ["AddressCounts", "client_network"]
 
 
+# Addresses whose network is remembered; a client often comes again.
+_KNOWN: Final = 256
+
+
+@lru_cache(_KNOWN)
 def client_network(host: str) -> str:
     """Return the network of an address: an IPv4 address itself, the first 64 bits of IPv6.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from types import CoroutineType
 from typing import Any, TypeVar, cast
@@ -25,6 +26,7 @@ __all__ = [
     "is_being_cancelled",
     "named",
     "run_with_timeout",
+    "start_task",
     "wait_for_condition",
 ]
 
@@ -122,6 +124,35 @@ async def run_with_timeout(
         if not scope.expired():
             raise
         return default_value
+
+
+if sys.version_info >= (3, 12):
+
+    def start_task(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
+    ) -> asyncio.Task[T]:
+        """Start a task, which takes its first step at once.
+
+        Where the application has set a task factory, that starts the task.
+
+        Args:
+            loop: The running event loop.
+            coroutine: What the task runs.
+
+        Returns:
+            The task; it may have ended.
+        """
+        if loop.get_task_factory() is not None:  # the application knows how to start tasks
+            return loop.create_task(coroutine)
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+
+else:
+
+    def start_task(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
+    ) -> asyncio.Task[T]:
+        """Start a task; it takes its first step in the next turn of the event loop."""
+        return loop.create_task(coroutine)
 
 
 async def wait_for_condition(

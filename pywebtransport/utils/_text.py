@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .._plain import printable, printable_line
+from .._plain import printable, printable_line, printable_path
 
-__all__ = ["printable", "printable_line"]
+__all__ = ["printable", "printable_line", "printable_path"]

@@ -86,14 +86,14 @@ class _Line:
         peer._work.append(work)
         self.waiting += 1
 
-    def go_on(self) -> None:
-        """A coroutine that waited continues now."""
+    def go_on(self, nanoseconds: int) -> None:
+        """A coroutine that waited continues now, for so long."""
         # Its slice begins here, later in the turn than the call that woke it.
         now = clock.monotonic_ns()
         if not self._deadline:
             self._begin(now)
         if self._deadline:
-            self._deadline = now + _STEP_NS
+            self._deadline = now + nanoseconds
 
     def clear(self) -> None:
         for peer in self._peers:
@@ -248,12 +248,14 @@ class Turns:
         """
         self._line.put_off(self, work)
 
-    async def pause(self, slices: int = 1) -> None:
+    async def pause(self, slices: int = 1, *, small: bool = False) -> None:
         """Wait for a later turn, if the slice of this one is used up.
 
         Args:
             slices: How many slices to use up first, for work that is seldom longer and that a
                 pause makes more expensive.
+            small: The work consists of small pieces: it continues for ``SLICE`` after a pause,
+                not for ``STEP_SLICE``.
 
         Cancellation:
             Safe.
@@ -263,7 +265,7 @@ class Turns:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.put_off(self, future)
         await future
-        self._line.go_on()
+        self._line.go_on(_SLICE_NS if small else _STEP_NS)
 
 
 def finish(steps: Generator[None, None, _T]) -> _T:

@@ -69,6 +69,9 @@ class Waiters:
     It belongs to the event loop in which it is created, or else first waited on: a coroutine of
     another loop would never be woken.
 
+    Args:
+        loop: The event loop, if the caller knows it; None: the running one, if there is one.
+
     Attributes:
         futures: The futures of waiting coroutines, in order. Use it where checks must be cheap.
         loop: The event loop.
@@ -76,8 +79,8 @@ class Waiters:
 
     __slots__ = ("futures", "loop")
 
-    def __init__(self) -> None:
-        self.loop = running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = running_loop() if loop is None else loop
         # There are several of these in every session, and nearly always nobody waits. A
         # dictionary, since any of them may leave, however many there are.
         self.futures: dict[asyncio.Future[bool], None] | None = None
@@ -116,8 +119,7 @@ class Waiters:
         finally:
             if timer is not None:
                 timer.cancel()
-            if self.futures is not None:
-                self.futures.pop(future, None)
+            self.leave(future)
 
     def add(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
         """Return a future for the next wake-up, for callers that are not coroutines.
@@ -128,12 +130,20 @@ class Waiters:
         if loop is not self.loop:
             require_loop(self.loop, loop)
             self.loop = loop
-        future: asyncio.Future[bool] = loop.create_future()
+        future = self._create(loop)
         if self.futures is None:
             self.futures = {future: None}
         else:
             self.futures[future] = None
         return future
+
+    def leave(self, future: asyncio.Future[bool]) -> None:
+        """A future of :meth:`add` is not needed any more."""
+        if self.futures is not None:
+            self.futures.pop(future, None)
+
+    def _create(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
+        return loop.create_future()
 
     def wake(self) -> None:
         """Wake all that wait now."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .figures import Key, Outcome
+from .figures import Key, Outcome, best_peer, ratio
 from .libraries import LIBRARIES, OURS
 from .report import number
 from .scenarios import GROUPS, SCENARIOS, Metric
@@ -14,7 +14,7 @@ from .scenarios import GROUPS, SCENARIOS, Metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Bar", "bars", "draw", "panels"]
+__all__ = ["Bar", "advantages", "bars", "draw", "panels"]
 
 # Colours that people with colour blindness can tell apart (Okabe and Ito).
 _COLOURS = {
@@ -60,8 +60,22 @@ def bars(lines: Mapping[Key, Outcome], scenario: str, metric: Metric) -> list[Ba
     return found
 
 
+def advantages(lines: Mapping[Key, Outcome], loop: str = "asyncio") -> list[tuple[str, float]]:
+    """How many times better than the best peer each scenario is, by its first metric."""
+    found = []
+    for name, scenario in SCENARIOS.items():
+        metric = scenario.metrics[0]
+        mine = lines.get(Key(name, OURS, loop))
+        ours = mine.metrics.get(metric.name) if mine is not None else None
+        peer = best_peer(lines, name, metric, loop)
+        value = ratio(ours, peer[1]) if ours is not None and peer is not None else None
+        if value:
+            found.append((scenario.title, value if metric.more else 1 / value))
+    return found
+
+
 def draw(lines: Mapping[Key, Outcome], folder: Path) -> list[Path]:
-    """Write ``GROUP.svg`` for every group that was measured.
+    """Write ``GROUP.svg`` for every group that was measured, and ``overview.svg``.
 
     Raises:
         ImportError: There is no matplotlib.
@@ -78,6 +92,10 @@ def draw(lines: Mapping[Key, Outcome], folder: Path) -> list[Path]:
             path = folder / f"{group}.svg"
             _draw_group(lines, shown, title, path)
             written.append(path)
+    if factors := advantages(lines):
+        path = folder / "overview.svg"
+        _draw_overview(factors, path)
+        written.append(path)
     return written
 
 
@@ -106,6 +124,33 @@ def _draw_group(
     for one in axes[len(shown) :]:
         one.set_visible(False)
     figure.suptitle(title, fontsize=10, fontweight="bold")
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _draw_overview(factors: list[tuple[str, float]], path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.5, 0.27 * len(factors) + 0.9), layout="constrained")
+    places = range(len(factors))
+    axes.barh(places, [factor for _, factor in factors], color=_COLOURS[OURS])
+    axes.axvline(1, color="#333333", linewidth=1)
+    axes.set_yticks(places, [title for title, _ in factors], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("times as good as the fastest other library (line: equal)", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    for place, (_, factor) in zip(places, factors, strict=True):
+        axes.annotate(
+            f"{factor:.1f}x",
+            (factor, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 

@@ -613,6 +613,20 @@ void sim_init(sim *s, uint64_t seed) {
   s->server.set.secret_count = 1;
 }
 
+static int greet(sim *s) {
+  uint8_t *bytes = malloc(s->greeting);
+
+  if (bytes == NULL) {
+    abort();
+  }
+  for (size_t i = 0; i < s->greeting; i++) {
+    bytes[i] = sim_byte(3, i);
+  }
+  int rv = qe_engine_set_greeting(s->server.engine, bytes, s->greeting);
+  free(bytes); /* the engine has a copy */
+  return rv;
+}
+
 int sim_start(sim *s) {
   int rv = make_tls(s);
   if (rv == 0) {
@@ -622,6 +636,9 @@ int sim_start(sim *s) {
   if (rv == 0) {
     rv = qe_engine_new(&s->server.engine, &s->server.set, &CALLBACKS, &s->server, s->server_tls,
                        packets_out, &s->server);
+  }
+  if (rv == 0 && s->greeting > 0) {
+    rv = greet(s);
   }
   return rv;
 }
@@ -710,6 +727,17 @@ sim_stream *sim_open(sim_conn *c, int uni) {
     return NULL;
   }
   sim_stream *st = add_stream(c, s, 0);
+  qe_stream_set_user(s, st);
+  return st;
+}
+
+sim_stream *sim_take_greeting(sim_conn *c) {
+  qe_stream *s = c->c == NULL ? NULL : qe_conn_take_greeting(c->c, NULL);
+  if (s == NULL) {
+    return NULL;
+  }
+  sim_stream *st = add_stream(c, s, 0);
+  st->written = c->end->sim->greeting;
   qe_stream_set_user(s, st);
   return st;
 }

@@ -107,6 +107,7 @@ struct sim {
   size_t heap_len, heap_cap;
   uint64_t order;
   qe_tls *server_tls, *client_tls;
+  size_t greeting; /* bytes of the server's greeting, which has the pattern of stream 3 */
   /* Sees every packet before the network; returns 0 to drop it. */
   int (*filter)(sim *s, int to_server, const uint8_t *data, size_t len);
   uint64_t nowhere_bytes; /* sent to addresses without a receiver */
@@ -140,6 +141,8 @@ uint64_t sim_random(sim *s);
 double sim_chance(sim *s);
 
 sim_stream *sim_open(sim_conn *c, int uni);
+/* Server: takes the stream of the greeting; NULL if there is none. */
+sim_stream *sim_take_greeting(sim_conn *c);
 sim_stream *sim_find(sim_conn *c, int64_t id);
 /* Writes n more bytes of the stream's pattern, copied in pieces of `piece`. */
 int sim_write(sim_stream *st, uint64_t n, size_t piece, int fin);

@@ -337,6 +337,83 @@ static void test_queued_bytes_of_all_streams_are_counted(void) {
   sim_free(&s);
 }
 
+/* --------------------------------------------------------------- streams */
+
+/* The client opens n streams, and both ends finish them. */
+static int use_streams(sim *s, sim_conn *c, int n) {
+  for (int i = 0; i < n; i++) {
+    sim_stream *st = sim_open(c, 1);
+    if (st == NULL || sim_write(st, 10, 10, 1) != 0) {
+      return 0;
+    }
+  }
+  sim_run(s, 20 * SIM_MS);
+  return 1;
+}
+
+/* 10 streams at a time, on a path of 5 ms. */
+static int setup_streams(sim *s, sim_conn **c, sim_conn **srv) {
+  sim_init(s, 5);
+  s->up.delay = s->down.delay = 5 * SIM_MS;
+  s->client.set.pmtud = s->server.set.pmtud = 0;
+  s->server.set.max_streams_uni = 10;
+  if (!start(s, c, srv)) {
+    return 0;
+  }
+  sim_run(s, QE_SECOND);
+  return qe_conn_streams_left((*c)->c, 1) == 10;
+}
+
+static void test_stream_credit_waits_for_a_packet_that_it_can_share(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  REQUIRE(setup_streams(&s, &c, &srv));
+  REQUIRE(use_streams(&s, c, 2));
+  uint64_t packets = s.server.packets;
+  CHECK_EQ(qe_conn_streams_left(c->c, 1), 8);
+  sim_run(&s, 60 * SIM_MS);
+  CHECK_EQ(s.server.packets, packets);
+  CHECK_EQ(qe_conn_streams_left(c->c, 1), 8);
+  sim_stream *st = sim_open(srv, 1);
+  REQUIRE(st != NULL && sim_write(st, 10, 10, 0) == 0);
+  sim_run(&s, 6 * SIM_MS);
+  CHECK_EQ(s.server.packets, packets + 1);
+  CHECK_EQ(qe_conn_streams_left(c->c, 1), 10);
+  sim_free(&s);
+}
+
+static void test_stream_credit_does_not_wait_long(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  REQUIRE(setup_streams(&s, &c, &srv));
+  REQUIRE(use_streams(&s, c, 1));
+  CHECK_EQ(qe_conn_streams_left(c->c, 1), 9);
+  sim_run(&s, 120 * SIM_MS);
+  CHECK_EQ(qe_conn_streams_left(c->c, 1), 10);
+  sim_free(&s);
+}
+
+static void test_stream_credit_that_is_needed_does_not_wait(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  REQUIRE(setup_streams(&s, &c, &srv));
+  for (int i = 0; i < 10; i++) { /* they ask for 60 streams, in 60 round trips of theirs */
+    REQUIRE(use_streams(&s, c, 6));
+    CHECK(qe_conn_streams_left(c->c, 1) >= 6);
+  }
+  /* Streams that stay open leave room for one at a time: the room is not kept back. */
+  s.server.hold_streams = 1;
+  REQUIRE(use_streams(&s, c, (int)qe_conn_streams_left(c->c, 1)));
+  CHECK_EQ(qe_conn_streams_left(c->c, 1), 0);
+  qe_conn_extend_streams(srv->c, 1, 1);
+  sim_run(&s, 6 * SIM_MS);
+  CHECK_EQ(qe_conn_streams_left(c->c, 1), 1);
+  sim_free(&s);
+}
+
 int main(void) {
   if (sim_global_init() != 0) {
     return 1;
@@ -350,6 +427,9 @@ int main(void) {
   RUN(test_a_slow_reader_gets_less_ahead_again);
   RUN(test_pieces_out_of_order_are_held);
   RUN(test_queued_bytes_of_all_streams_are_counted);
+  RUN(test_stream_credit_waits_for_a_packet_that_it_can_share);
+  RUN(test_stream_credit_does_not_wait_long);
+  RUN(test_stream_credit_that_is_needed_does_not_wait);
   sim_global_free();
   return check_report();
 }

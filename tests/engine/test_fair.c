@@ -29,6 +29,7 @@ struct qe_engine {
 };
 
 static qe_engine engine;
+static uint32_t batch = BATCH;
 static int fail_malloc; /* the engine gets no memory */
 static char owners[OWNERS];
 
@@ -95,7 +96,7 @@ void qe_engine_forget_sock(qe_engine *e, qe_sock *s) {
 
 uint32_t qe_engine_recv_batch(const qe_engine *e) {
   (void)e;
-  return BATCH;
+  return batch;
 }
 
 void qe_engine_count_io(qe_engine *e, uint64_t send_calls, uint64_t recv_calls) {
@@ -235,6 +236,33 @@ static void test_flood_is_passed_by_others(void) {
 
 static void test_flood_is_passed_with_gro_and_pktinfo(void) {
   check_flood(QE_SOCK_GRO | QE_SOCK_PKTINFO, ALICE);
+}
+
+/* A single connection has more in a turn, but leaves room for a new one. */
+static void test_single_connection_waits_less(void) {
+  const unsigned first = 64; /* a batch without GRO */
+
+  batch = 8 * QE_FAIR_QUOTA;
+  for (int alone = 0; alone <= 1; alone++) {
+    for (int who = NOBODY; who <= ALICE; who++) {
+      unsigned more = alone && who == ALICE ? batch / 2 : QE_FAIR_QUOTA;
+      qe_sock *s = begin(0);
+
+      REQUIRE(s != NULL);
+      qe_sock_set_alone(s, alone);
+      send_packets(who, 500);
+      send_packets(BOB, 3);
+      turn(s);
+      CHECK_EQ(engine.fed[who], first + more);
+      CHECK_EQ(engine.fed[BOB], 3);
+      while (qe_sock_serve(s, 16, NOW)) {
+      }
+      CHECK_EQ(engine.fed[who], 500);
+      CHECK_EQ(engine.out_of_order + engine.dropped + (uint64_t)engine.waiting, 0);
+      end(s);
+    }
+  }
+  batch = BATCH;
 }
 
 static void test_packets_of_no_connection_are_one_flood(void) {
@@ -396,6 +424,7 @@ int main(void) {
   RUN(test_flood_is_passed_by_others);
   RUN(test_flood_is_passed_with_gro_and_pktinfo);
   RUN(test_packets_of_no_connection_are_one_flood);
+  RUN(test_single_connection_waits_less);
   RUN(test_batch_ends_with_its_time);
   RUN(test_train_ends_with_its_time);
   RUN(test_one_batch_is_not_copied);

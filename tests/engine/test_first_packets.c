@@ -143,7 +143,7 @@ static void use(sim *s, sim_conn *client) {
 
   if (server != NULL && server->c != NULL && client->c != NULL) {
     sim_stream *a = sim_open(client, 0), *b = sim_open(client, 1);
-    sim_stream *d = sim_open(server, 0), *e = sim_open(server, 1);
+    sim_stream *d = sim_open(server, 0), *e = sim_take_greeting(server);
     if (a != NULL) {
       sim_write(a, 3000, 1000, 0);
     }
@@ -191,6 +191,7 @@ static int run_case(const form *first, const form *second) {
   sim_init(&s, 1);
   s.client.set.pmtud = s.server.set.pmtud = 0;
   s.up.delay = s.down.delay = SIM_MS;
+  s.greeting = 100;
   if (now.one_by_one) {
     s.up.bytes_per_second = s.down.bytes_per_second = 200000;
   }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "compat.h"
 #include "sim.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -180,6 +181,25 @@ static void test_known_mtu(void) {
     CHECK(st.packets_lost == 0 || st.packets_lost == QE_NEVER);
     finish(&s);
   }
+}
+
+/* How many, the library says since 1.16. */
+static void test_lost_packets_are_counted(void) {
+  sim s;
+  sim_conn *c, *srv;
+  qe_conn_stats st;
+
+  sim_init(&s, 41);
+  s.up.loss = 0.05;
+  REQUIRE(start(&s, &c, &srv));
+  CHECK(transfer(&s, c, srv, 1, MIB, 65536));
+  qe_conn_get_stats(c->c, &st);
+  if (ngtcp2_version(0)->version_num < QE_NGTCP2(1, 16)) {
+    CHECK_EQ(st.packets_lost, QE_NEVER);
+  } else {
+    CHECK(st.packets_lost > 10 && st.packets_lost < st.packets_sent);
+  }
+  finish(&s);
 }
 
 static void test_slow_link(void) {
@@ -667,6 +687,7 @@ int main(void) {
   RUN(test_bulk_rough);
   RUN(test_small_mtu);
   RUN(test_known_mtu);
+  RUN(test_lost_packets_are_counted);
   RUN(test_slow_link);
   RUN(test_blocked_socket);
   RUN(test_pinned_buffers);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "compat.h"
 #include "sim.h"
 
 static int start(sim *s, sim_conn **c, sim_conn **srv) {
@@ -320,7 +321,8 @@ static void test_stop_wrong_direction(void) {
 
 /* ------------------------------------------------------------------- abuse */
 
-/* A unidirectional stream whose first frame is RESET_STREAM, which 1.11 never frees. */
+/* A unidirectional stream whose first frame is RESET_STREAM, which ngtcp2 before 1.23 never frees.
+ */
 static int leave_one(sim_conn *c, uint64_t code) {
   sim_stream *a = sim_open(c, 1);
   return a != NULL && qe_stream_reset(a->s, code) == 0;
@@ -341,7 +343,8 @@ static void test_leftovers(void) {
   }
   sim_run(&s, QE_SECOND);
   qe_conn_get_stats(srv->c, &st);
-  CHECK_EQ(st.leftovers, 150);
+  const uint64_t left = qe_leaks_reset_streams() ? 150 : 0;
+  CHECK_EQ(st.leftovers, left);
   CHECK_EQ(st.streams_alive, 0);
   for (sim_stream *x = srv->streams; x != NULL; x = x->next) {
     CHECK_EQ(x->resets, 1);
@@ -356,12 +359,17 @@ static void test_leftovers(void) {
   CHECK_EQ(qe_stream_reset(b->s, 1), 0);
   sim_run(&s, QE_SECOND);
   qe_conn_get_stats(srv->c, &st);
-  CHECK_EQ(st.leftovers, 150);
+  CHECK_EQ(st.leftovers, left);
   CHECK_EQ(c->closes, 0);
   /* As many as time has refilled, and then no more. */
   for (int i = 0; i < 60 && c->closes == 0; i++) {
     leave_one(c, 1);
     sim_run(&s, SIM_MS);
+  }
+  if (left == 0) {
+    CHECK_EQ(c->closes, 0); /* nothing stays, however many there are */
+    sim_free(&s);
+    return;
   }
   CHECK(sim_until(&s, QE_SECOND, is_closed, c));
   CHECK_EQ(c->close.kind, QE_CLOSE_APPLICATION);
@@ -402,7 +410,7 @@ static void test_leftovers_refill_with_streams_that_end_properly(void) {
   }
   sim_run(&s, QE_SECOND);
   qe_conn_get_stats(srv->c, &st);
-  CHECK_EQ(st.leftovers, 200);
+  CHECK_EQ(st.leftovers, qe_leaks_reset_streams() ? 200 : 0);
   CHECK_EQ(c->closes, 0);
   sim_free(&s);
 }

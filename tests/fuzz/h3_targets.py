@@ -90,7 +90,7 @@ def _capsules(data: bytes, cut: Cut) -> list[Any]:
                     parse_close(capsule.value)
                 elif capsule.type in FLOW_CONTROL_CAPSULES:
                     parse_number(capsule.type, capsule.value)
-            assert parser.buffered <= len(data)
+            assert parser.pending <= len(data)
     except CapsuleError as error:
         return [*found, str(error)]
     return [*found, parser.at_boundary]

@@ -111,7 +111,7 @@ async def debug_logs_what_the_quic_library_does(bed: Bed) -> None:
     for switch in (False, True):
         async with bed.pair(debug=switch):
             names = {record.name for record in bed.logs.records}
-        assert ("pywebtransport.quic" in names) == switch
+        assert ("pywebtransport.quic.trace" in names) == switch
 
 
 @effect("log_level")

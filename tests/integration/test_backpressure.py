@@ -134,8 +134,10 @@ async def test_many_stopped_streams_are_bounded_by_the_session_window(
             await far.datagrams.receive()
             await far.datagrams.send(b"pong")
             await near.datagrams.receive()
-            quiet = quiet + 1 if before == [writer.accepted for writer in writers] else 0
-        buffered = sum(reader._quic.buffered for reader in readers)
+            buffered = sum(reader._quic.buffered for reader in readers)
+            still = before == [writer.accepted for writer in writers]
+            # On a busy machine they also wait for acknowledgements, and go on.
+            quiet = quiet + 1 if still and buffered > window // 2 else 0
         assert window // 2 < buffered <= window
         assert not any(writer.task.done() for writer in writers)
         received = await asyncio.gather(*(reader.read_all() for reader in readers))

@@ -95,6 +95,23 @@ def test_workers_are_compared(tmp_path: Path) -> None:
         assert figures["streams"]["rate"] > 0
 
 
+def test_publishing_and_delivering_are_measured(tmp_path: Path) -> None:
+    """For a moment; what comes out is not judged."""
+    file = tmp_path / "pubsub.json"
+    command = [sys.executable, "-m", "tests.benchmark.pubsub", "--rounds", "1"]
+    command += ["--sessions", "3", "--messages", "100", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "| delivery |" in done.stdout
+    (figures,) = json.loads(file.read_text())
+    assert {name.rpartition(", ")[0] for name in figures} == {
+        "publish, one at a time",
+        "publish, 100 at a time",
+        "delivery",
+        "stream write",
+    }
+    assert min(figures.values()) > 0
+
+
 def test_a_client_that_fails_says_why(certificate: Certificate) -> None:
     with pytest.raises(Failure, match="ContentError: only 0 operations ended in time"):
         measured(certificate, "ping-pong", {**TINY, "seconds": -1.0})

@@ -383,7 +383,7 @@ async def test_keylog_and_debug_log(
     labels = {line.split()[0] for line in lines}
     assert {"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"} <= labels
     assert keylog.stat().st_mode & 0o077 == 0
-    assert any(record.name == "pywebtransport.quic" for record in caplog.records)
+    assert any(record.name == "pywebtransport.quic.trace" for record in caplog.records)
 
 
 @pytest.mark.parametrize("how", ["full", "gone"])
@@ -457,6 +457,7 @@ async def test_switches_keep_transfers_exact(
 # ------------------------------------------------------------- idle, loss, limits
 
 
+@pytest.mark.loops("virtual")
 async def test_idle_connection_ends_with_a_typed_error(
     serving: Serving, client_config: ClientFactory
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import contextlib
 import inspect
 import os
@@ -27,6 +28,7 @@ import pytest
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.datagram import DatagramReliabilityLayer
 from pywebtransport.exceptions import UnreachableError, WebTransportError
+from pywebtransport.media import FrameReceiver, FrameSender
 from pywebtransport.server import echo_handler
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
@@ -104,6 +106,30 @@ RUNS = {
         }
     ),
     "docs/howto/events.md": Run(after={1: "await main()"}),
+    "docs/howto/media.md": Run(
+        after={
+            2: """
+                for receive in (newest, one_after_the_other):
+                    near = await client.connect(url + "frame")
+                    await stream_video(near, pictures(b"one"))
+                    assert [frame.data for frame in await receive(near)] == [b"one"]
+                """,
+        },
+        before="""
+            async def pictures(*data):
+                for picture in data:
+                    yield picture
+            """,
+    ),
+    "docs/howto/numpy.md": Run(
+        after={
+            1: """
+                sent = numpy.arange(6, dtype=numpy.float32).reshape(2, 3)
+                await send_gradient(session, sent)
+                assert (await receive_gradient(session, (2, 3)) == sent).all()
+                """,
+        }
+    ),
     "docs/howto/monitoring.md": Run(
         replace={"https://example.org/chat": "{url}"},
         after={
@@ -114,6 +140,7 @@ RUNS = {
                 await serving
                 """,
             2: "await session.close(); await rpc.close()",
+            3: "await pool.close(); await reconnecting.close(); await calls.close()",
         },
     ),
     "docs/howto/pooling.md": Run(
@@ -221,10 +248,10 @@ async def answer(event):
 """
 
 PROGRAMS = {
-    ("docs/howto/deployment.md", 3): Program(
+    ("docs/howto/deployment.md", 2): Program(
         CONFIG, {"port=443, workers=8": "port={port}, workers=2"}, signal.SIGTERM
     ),
-    ("docs/howto/deployment.md", 4): Program(CONFIG, signal=signal.SIGTERM),
+    ("docs/howto/deployment.md", 3): Program(CONFIG, signal=signal.SIGTERM),
     ("docs/howto/uvloop.md", 1): Program(CONFIG, {"port=4433": "port={port}"}, signal.SIGINT),
     ("docs/howto/uvloop.md", 2): Program(
         "import asyncio\nasync def main(): print(type(asyncio.get_running_loop()).__module__)",
@@ -323,6 +350,14 @@ async def reliable_echo(session: WebTransportSession) -> None:
                 await layer.send(await layer.receive())
 
 
+async def return_frame(session: WebTransportSession) -> None:
+    """Send the first frame back."""
+    async with FrameReceiver(session) as receiver, FrameSender(session, deadline=5) as sender:
+        sender.send((await anext(receiver)).data)
+        await sender.flush()
+    await session.close()
+
+
 @pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("path", pages_run_here(), ids=relative)
 async def test_python_of_a_page_runs(
@@ -333,6 +368,7 @@ async def test_python_of_a_page_runs(
     def make_app() -> ServerApp:
         app = ServerApp(config=ServerConfig(**files, bind_port=0))
         app.route("/reliable")(reliable_echo)
+        app.route("/frame")(return_frame)
         app.router.set_default_handler(echo_handler)
         return app
 
@@ -344,6 +380,7 @@ async def test_python_of_a_page_runs(
         port = app.server.local_address[1]
         url = f"https://localhost:{port}/"
         names: dict[str, Any] = {
+            "__builtins__": builtins,  # numpy looks for them
             "app": app,
             "asyncio": asyncio,
             "certificate_hash": digest,

@@ -20,10 +20,11 @@ from pywebtransport.events import (
     RedisBackend,
     create_event_bus,
 )
-from pywebtransport.exceptions import ConnectionError, SerializationError
+from pywebtransport.exceptions import ConnectionError, SerializationError, UnreachableError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.steps import take_unidirectional, until
@@ -49,10 +50,10 @@ async def member(url: str, loop_name: str) -> AsyncIterator[asyncio.subprocess.P
 
 
 @asynccontextmanager
-async def room_server(redis_url: str, directory: Path) -> AsyncIterator[tuple[str, str]]:
-    """``examples/shared_room.py`` as a server on a free port; URL and certificate hash."""
+async def room_server(directory: Path, *arguments: str) -> AsyncIterator[tuple[str, str]]:
+    """``examples/shared_room.py`` as a server; URL and certificate hash."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(ROOT / "examples" / "shared_room.py"), "0", redis_url),
+        *(sys.executable, str(ROOT / "examples" / "shared_room.py"), *arguments),
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
         stdout=asyncio.subprocess.PIPE,
@@ -119,7 +120,7 @@ async def test_two_servers_share_a_chat_room(
         members = []
         for name in ("one", "two"):
             url, certificate = await stack.enter_async_context(
-                room_server(redis_server.url, tmp_path_factory.mktemp(name))
+                room_server(tmp_path_factory.mktemp(name), "0", redis_server.url)
             )
             config = ClientConfig.create(server_certificate_hashes=[certificate])
             client = await stack.enter_async_context(WebTransportClient(config=config))
@@ -131,6 +132,27 @@ async def test_two_servers_share_a_chat_room(
         for speaker, text in ((one, "hello"), (two, "welcome"), (one, "bye, ü")):
             await say(speaker, text)
             assert [await hear(one), await hear(two)] == [text, text]
+
+
+@pytest.mark.loops("asyncio")
+async def test_all_workers_of_a_server_share_a_chat_room(tmp_path: Path) -> None:
+    """The same program without Redis: 20 members are on one worker once in 2**19 runs."""
+    async with room_server(tmp_path, str(free_port())) as (url, certificate):
+        config = ClientConfig.create(server_certificate_hashes=[certificate])
+        async with WebTransportClient(config=config) as client:
+            members = []
+            while len(members) < 20:
+                try:
+                    members.append(await client.connect(url))
+                except UnreachableError:  # it has printed this before it listens
+                    continue
+                await say(members[-1], "here")
+                while await hear(members[-1]) != "here":
+                    pass
+            await say(members[0], "hello")
+            for member in members:
+                while await hear(member) != "hello":
+                    pass
 
 
 async def test_a_bus_comes_back_with_its_server(redis_server: RedisServer) -> None:

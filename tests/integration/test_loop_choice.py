@@ -83,7 +83,7 @@ def test_asyncio_is_used_without_uvloop(
     ((level, text),) = lines(caplog)
     assert level == "INFO"
     assert text.startswith("event loop: asyncio; uvloop cannot be imported")
-    assert 'pip install "pywebtransport[uvloop]"' in text
+    assert 'pip install "uvloop>=0.19"' in text
 
 
 def test_a_broken_uvloop_is_reported(

@@ -422,6 +422,8 @@ async def test_double_return_and_foreign_sessions_are_refused(
 def test_senseless_values_are_refused(field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{field} = 0"):
         PooledClient.create(**{field: 0})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="connect = 5"):
+        PooledClient.create(connect=5)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"pool_size = 1\.5"):
         PooledClient(pool_size=1.5)  # type: ignore[arg-type]
 

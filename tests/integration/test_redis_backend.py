@@ -783,7 +783,7 @@ def test_options_of_the_url_do_not_break_the_protocol() -> None:
 def test_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("redis", "redis.asyncio", "redis.asyncio.connection"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigurationError, match=r'pip install "pywebtransport\[redis\]"'):
+    with pytest.raises(ConfigurationError, match=r'pip install "redis>=5\.0\.1"'):
         RedisBackend()
 
 

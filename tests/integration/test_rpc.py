@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from pywebtransport import WebTransportClient
 from pywebtransport.exceptions import (
@@ -32,7 +33,7 @@ from pywebtransport.rpc import (
     RpcManager,
     RpcTimeoutError,
 )
-from pywebtransport.serializer import MsgPackSerializer
+from pywebtransport.serializer import JSONSerializer, MsgPackSerializer, ProtobufSerializer
 from pywebtransport.session import WebTransportSession
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.leaks import ExpectedLogs
@@ -744,3 +745,38 @@ def test_the_example_runs() -> None:
         "bought 2 things for 7.70",
         "there is no coffee left (code 1), but ['cake', 'tea']",
     ]
+
+
+# ------------------------------------------------------------------------ serializers
+
+
+class Wrong(JSONSerializer):
+    """Reads something else than it wrote."""
+
+    def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
+        return None
+
+
+async def test_a_serializer_that_cannot_write_calls_is_refused_at_construction(
+    pair: PairOfSessions,
+) -> None:
+    async with pair() as (client, _):
+        for serializer, text in (
+            (ProtobufSerializer(message_class=Struct), "expected a Struct message, got Request"),
+            (Wrong(), "it reads something else than it wrote"),
+        ):
+            with pytest.raises(ConfigurationError, match=text) as caught:
+                RpcManager(client, serializer=serializer)
+            assert caught.value.config_key == "serializer"
+            assert "JSONSerializer or MsgPackSerializer" in str(caught.value)
+        assert not client.open_streams()
+
+
+async def test_a_serializer_of_the_application_is_tried_and_used(managers: Managers) -> None:
+    class Own(JSONSerializer):
+        """A class of its own."""
+
+    settings = {"serializer": Own()}
+    async with managers(near=settings, far=settings) as (near, far):
+        far.register(lambda text: text.upper(), name="upper")
+        assert await near.call("upper", "a") == "A"

@@ -146,6 +146,7 @@ async def read_one(session: WebTransportSession) -> bytes:
     return await (await take_unidirectional(session)).read_all()
 
 
+@pytest.mark.loops("virtual")
 async def test_closing_does_not_wait_longer_than_its_timeout(pair: PairOfSessions) -> None:
     """The peer never reads: what is not acknowledged is given up."""
     async with pair(client={"close_timeout": 0.05}) as (near, far):

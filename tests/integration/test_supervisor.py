@@ -119,6 +119,7 @@ def test_worker_that_ignores_everything_is_killed(
             await server.listen()
             signal.pause()
 
+    config = config.update(shutdown_timeout=0.5)
     monkeypatch.setattr(supervisor, "_GRACE", 0.0)
     # On a busy machine the other one is not through with its 0.1 seconds either.
     expected_logs(r"workers \[(0, )?1\] did not end in time")

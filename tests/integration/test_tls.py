@@ -295,6 +295,7 @@ async def test_connections_at_a_time_all_resume(
             assert session.connection.is_resumed
 
 
+@pytest.mark.loops("virtual")  # nobody is answered before all have asked
 async def test_a_token_spares_one_connection_the_retry(
     serving: Serving, client_config: ClientFactory
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 
 import pytest
 from opentelemetry import trace
@@ -13,9 +14,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from pywebtransport import ConfigurationError, WebTransportClient, WebTransportSession
-from pywebtransport.exceptions import SessionRejectedError
+from pywebtransport.client import PooledClient, ReconnectingClient
+from pywebtransport.exceptions import ClientError, SessionRejectedError
 from pywebtransport.monitoring import Tracing
-from pywebtransport.rpc import RpcError, RpcManager
+from pywebtransport.rpc import ReconnectingRpc, RpcError, RpcManager
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until
@@ -29,6 +31,19 @@ class Recorder:
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.tracing = Tracing(tracer_provider=self._provider)
+
+    @property
+    def tracer(self) -> trace.Tracer:
+        """For spans of the test itself."""
+        return self._provider.get_tracer("test")
+
+    @property
+    def all(self) -> tuple[ReadableSpan, ...]:
+        """The ended spans."""
+        return self._exporter.get_finished_spans()
+
+    def clear(self) -> None:
+        self._exporter.clear()
 
     @property
     def spans(self) -> dict[SpanKind, ReadableSpan]:
@@ -114,7 +129,7 @@ async def test_lost_connection_is_an_error(serving: Serving, client_config: Clie
 
 async def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
-    with pytest.raises(ConfigurationError, match=r"pywebtransport\[opentelemetry\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install .opentelemetry-api>=1\.25"):
         Tracing()
 
 
@@ -157,3 +172,180 @@ async def test_calls_are_in_the_trace_of_the_caller(
             assert near.status.status_code is far.status.status_code is StatusCode.ERROR
             assert far.attributes is not None
             assert far.attributes["error.type"] == "RuntimeError"
+
+
+# ------------------------------------------------------ pooled and reconnecting clients
+
+
+def tree(spans: tuple[ReadableSpan, ...]) -> list[str]:
+    """The ended spans as indented lines, each below its parent, in the order of their start."""
+    names = []
+    ids = {span.context.span_id for span in spans if span.context is not None}
+
+    def add(parent: int | None, depth: int) -> None:
+        for span in sorted(spans, key=lambda span: span.start_time or 0):
+            own = None if span.parent is None else span.parent.span_id
+            if (own if own in ids else None) == parent and span.context is not None:
+                words = [span.kind.name, span.name]
+                for name in ("webtransport.attempt", "webtransport.attempts"):
+                    if name in (span.attributes or {}):
+                        words.append(str((span.attributes or {})[name]))
+                if span.status.status_code is StatusCode.ERROR:
+                    words.append("failed")
+                names.append("  " * depth + " ".join(words))
+                add(span.context.span_id, depth + 1)
+
+    add(None, 0)
+    return names
+
+
+class Backend:
+    """A method that waits, at a server that traces."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self.tracing = tracing
+        self.sessions: list[WebTransportSession] = []
+        self.started = 0
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, session: WebTransportSession) -> None:
+        self.sessions.append(session)
+        rpc = RpcManager(session, interceptors=[self.tracing.rpc])
+        rpc.register(self.wait)
+        rpc.register(self.numbers)
+        await rpc.serve()
+
+    async def wait(self) -> int:
+        self.started += 1
+        await self.go_on.wait()
+        return 5
+
+    async def numbers(self) -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+
+async def test_attempts_of_a_reconnecting_client_are_one_tree(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    recorder = Recorder()
+    near = recorder.tracing
+    backend = Backend(near)
+    config = client_config(retry_delay=0.01, max_retry_delay=0.01, connect_timeout=5.0)
+    async with serving(backend) as served:
+        refusals = 2
+
+        async def refuse_some(session: WebTransportSession) -> bool:
+            nonlocal refusals
+            refusals -= 1
+            if refusals >= 0:
+                raise SessionRejectedError(status_code=503)
+            return True
+
+        served.app.add_middleware(near.middleware)
+        served.app.add_middleware(refuse_some)
+        async with near.reconnecting_client(served.url(), config=config) as client:
+            assert await client.get_session() is not None
+            await client.close()
+            await until(lambda: all(session.is_closed for session in backend.sessions))
+        await until(lambda: len(recorder.all) == 7)
+    assert tree(recorder.all) == [
+        "INTERNAL connect 3",
+        "  CLIENT WebTransport / 1 failed",
+        "    SERVER WebTransport / failed",
+        "  CLIENT WebTransport / 2 failed",
+        "    SERVER WebTransport / failed",
+        "  CLIENT WebTransport / 3",
+        "    SERVER WebTransport /",
+    ]
+
+
+async def test_a_client_that_gives_up_ends_its_span(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    recorder = Recorder()
+    config = client_config(retry_delay=0.01, max_retry_delay=0.01, max_retries=1)
+    async with serving({"/other": Backend(recorder.tracing)}) as served:
+        tracing = recorder.tracing
+        async with tracing.reconnecting_client(served.url("/none"), config=config) as client:
+            with pytest.raises(ClientError, match="gave up"):
+                await client.get_session()
+            await until(lambda: len(recorder.all) == 2)
+    assert tree(recorder.all) == [
+        "INTERNAL connect 1 failed",
+        "  CLIENT WebTransport /none 1 failed",
+    ]
+
+
+async def test_attempts_of_a_call_are_one_tree(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    recorder = Recorder()
+    tracing = recorder.tracing
+    backend = Backend(tracing)
+    config = client_config(retry_delay=0.01, max_retry_delay=0.01, connect_timeout=5.0)
+    async with (
+        serving(backend) as served,
+        ReconnectingClient(served.url(), config=config) as client,
+        ReconnectingRpc(
+            client, idempotent=["wait"], interceptors=[tracing.rpc], around=tracing.calls
+        ) as rpc,
+    ):
+        task = asyncio.create_task(rpc.call("wait"))
+        await until(lambda: backend.started == 1)
+        await backend.sessions[-1].close(code=3)
+        await until(lambda: backend.started == 2)
+        backend.go_on.set()
+        assert await task == 5
+        await until(lambda: len(recorder.all) == 5)
+        assert tree(recorder.all) == [
+            "INTERNAL RPC wait",
+            "  CLIENT RPC wait failed",
+            "    SERVER RPC wait failed",
+            "  CLIENT RPC wait 2",
+            "    SERVER RPC wait",
+        ]
+        recorder.clear()
+        assert [item async for item in rpc.stream("numbers")] == [1, 2]
+        async for _ in rpc.stream("numbers"):
+            break  # leaving the loop is no error
+        await until(lambda: len(recorder.all) == 6)
+        assert [line.removesuffix(" failed") for line in tree(recorder.all)] == [
+            "INTERNAL RPC numbers",
+            "  CLIENT RPC numbers",
+            "    SERVER RPC numbers",
+        ] * 2
+        failed = [line for line in tree(recorder.all) if line.endswith("failed")]
+        assert [line for line in failed if "SERVER" not in line] == []
+
+
+async def test_a_pooled_client_passes_the_context_of_its_borrower(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    recorder = Recorder()
+    tracing = recorder.tracing
+    backend = Backend(tracing)
+    backend.go_on.set()
+    async with (
+        serving(backend) as served,
+        PooledClient.create(client_config(), connect=tracing.connect) as pool,
+    ):
+        served.app.add_middleware(tracing.middleware)
+        with recorder.tracer.start_as_current_span("request"):
+            for _ in range(2):
+                async with (
+                    pool.session(served.url()) as session,
+                    RpcManager(session, interceptors=[tracing.rpc]) as rpc,
+                ):
+                    assert await rpc.call("wait") == 5
+        await pool.close()
+        await until(lambda: len(recorder.all) == 7)
+    assert tree(recorder.all) == [
+        "INTERNAL request",
+        "  CLIENT WebTransport /",
+        "    SERVER WebTransport /",
+        "  CLIENT RPC wait",
+        "    SERVER RPC wait",
+        "  CLIENT RPC wait",
+        "    SERVER RPC wait",
+    ]

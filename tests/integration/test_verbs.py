@@ -22,6 +22,7 @@ from pywebtransport.exceptions import (
     ConfigurationError,
     StreamError,
     StreamLimitError,
+    StreamResetError,
     TimeoutError,
 )
 from tests.support.endpoints import PairOfSessions
@@ -50,16 +51,23 @@ class Ends:
 # What is there at once, by name.
 READY: dict[str, Callable[[Ends], Verb]] = {
     "read": lambda ends: ends.far.read(100),
+    "readexactly": lambda ends: ends.far.readexactly(4),
     "write": lambda ends: ends.far.write(b"answer"),
     "write_all": lambda ends: ends.far.write_all(b"answer"),
+    "close": lambda ends: ends.far.close(),
     "send": lambda ends: ends.far_datagrams.send(b"answer"),
     "receive": lambda ends: ends.far_datagrams.receive(),
     "create_bidirectional_stream": lambda ends: ends.far.session.create_bidirectional_stream(),
     "create_unidirectional_stream": lambda ends: ends.far.session.create_unidirectional_stream(),
 }
+# Of these, what takes what is there, and what ends the stream.
+TAKING = ("read", "readexactly", "receive")
+ENDING = ("write_all", "close")
 # What waits.
 WAITING: dict[str, Callable[[Ends], Verb]] = {
     "read": lambda ends: ends.near.read(100),
+    "read_all": lambda ends: ends.near.read_all(),
+    "readexactly": lambda ends: ends.near.readexactly(100),
     "write": lambda ends: ends.near.write(bytes(4_000_000)),
     "receive": lambda ends: ends.near_datagrams.receive(),
     "receive in time": lambda ends: ends.near_datagrams.receive(timeout=60),
@@ -86,7 +94,7 @@ def read_or_received(name: str, value: object) -> bool:
     if name.startswith("create"):
         assert isinstance(value, WebTransportSendStream)
         return isinstance(value, WebTransportReceiveStream) == ("bidirectional" in name)
-    return value == b"data" if name in ("read", "receive") else value is None
+    return value == b"data" if name in TAKING else value is None
 
 
 @pytest.mark.parametrize("name", READY)
@@ -103,13 +111,13 @@ async def test_awaited_in_every_way(ends_of: Any, name: str) -> None:
             asyncio.gather,
             loop.create_task,
         ):
-            if name == "write_all" and ends.far.debug_state()["stream"]["state"] != "open":
+            if name in ENDING and ends.far.debug_state()["stream"]["state"] != "open":
                 break
             await ends.feed()
             result = await wrap(verb(ends))
             (value,) = result if isinstance(result, list) else [result]
             assert read_or_received(name, value)
-            if name not in ("read", "receive"):
+            if name not in TAKING:
                 await ends.far.read(100)
                 await ends.far_datagrams.receive()
 
@@ -167,7 +175,7 @@ async def test_is_awaited_once(ends_of: Any, name: str) -> None:
 async def test_driven_by_hand(ends_of: Any, name: str) -> None:
     async with ends_of() as ends:
         for step in ("send", "next", "throw"):
-            if name == "write_all" and step != "send":
+            if name in ENDING and step != "send":
                 break
             await ends.feed()
             verb = READY[name](ends)
@@ -178,7 +186,7 @@ async def test_driven_by_hand(ends_of: Any, name: str) -> None:
             with pytest.raises(StopIteration) as caught:
                 verb.send(None) if step == "send" else next(verb)  # type: ignore[call-overload]
             assert read_or_received(name, caught.value.value)
-            if name not in ("read", "receive"):
+            if name not in TAKING:
                 await ends.far.read(100)
                 await ends.far_datagrams.receive()
 
@@ -276,6 +284,85 @@ async def test_special_sizes(ends_of: Any) -> None:
         assert await ends.near.read() == b""
 
 
+async def test_cancelled_between_pieces_keeps_them(ends_of: Any) -> None:
+    async with ends_of() as ends:
+        await ends.far.write(b"first ")
+        task = asyncio.create_task(ends.near.readexactly(11))
+        await until(lambda: ends.near.stats.bytes_received)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await ends.far.write(b"second")
+        assert await ends.near.readexactly(11) == b"first secon"
+        assert ends.near.stats.bytes_received == 11
+
+
+async def test_a_read_timeout_between_pieces_keeps_them(ends_of: Any) -> None:
+    async with ends_of(read_timeout=0.01) as ends:
+        await ends.far.write(b"first ")
+        with pytest.raises(TimeoutError, match="read_timeout"):
+            await ends.near.readexactly(11)
+        await ends.far.write(b"second")
+        assert await ends.near.readexactly(11) == b"first secon"
+
+
+class Whole(int):
+    """A number that is no ordinary one."""
+
+
+async def test_pieces_with_unusual_numbers(ends_of: Any) -> None:
+    async with ends_of() as ends:
+        assert await ends.near.readexactly(0) == b""
+        await ends.far.write_all(b"all of it")
+        assert await ends.near.readexactly(Whole(4)) == b"all "
+        with pytest.raises(StreamError, match="longer than max_size=3"):
+            await ends.near.read_all(Whole(3))
+        with pytest.raises(StreamError, match="longer than max_size=4") as caught:
+            await ends.near.read_all(4)
+        assert caught.value.details == {"max_size": 4, "received": 5}
+        for wrong in (-1, True, 2**70, "3"):
+            with pytest.raises(ConfigurationError, match="n"):
+                await ends.near.readexactly(wrong)
+        for wrong in (-1, True, "3"):
+            with pytest.raises(ConfigurationError, match="max_size"):
+                await ends.near.read_all(wrong)
+        assert await ends.near.read_all(2**70) == b"of it"
+
+
+async def test_too_few_bytes_are_in_the_error(ends_of: Any) -> None:
+    async with ends_of() as ends:
+        await ends.far.write_all(b"few")
+        with pytest.raises(StreamError, match="ended after 3 of 5 bytes") as caught:
+            await ends.near.readexactly(5)
+        assert caught.value.details == {"partial": b"few", "expected": 5}
+
+
+async def test_closing_with_a_code_resets(ends_of: Any) -> None:
+    async with ends_of() as ends:
+        await ends.near.close(code=7, reason="not sent")
+        with pytest.raises(StreamResetError) as caught:
+            await ends.far.read()
+        assert caught.value.error_code == 7
+
+
+async def test_a_compiled_method_is_documented_in_python() -> None:
+    for owner, name in (
+        *((WebTransportReceiveStream, name) for name in ("read", "read_all", "readexactly")),
+        *((WebTransportSendStream, name) for name in ("write", "write_all", "finish")),
+        (WebTransportStream, "close"),
+        (WebTransportSession, "create_bidirectional_stream"),
+        (WebTransportDatagramTransport, "send"),
+    ):
+        method = getattr(owner, name)
+        assert method.__qualname__ == f"{owner.__name__}.{name}"
+        assert method.__module__ == owner.__module__
+        assert inspect.getdoc(method)
+        compiled = inspect.signature(method, follow_wrapped=False)
+        for shown in inspect.signature(method).parameters.values():
+            taken = compiled.parameters[shown.name]
+            assert (taken.kind, taken.default) == (shown.kind, shown.default)
+
+
 async def test_a_read_timeout_ends_the_wait(ends_of: Any) -> None:
     async with ends_of(read_timeout=0.01) as ends:
         with pytest.raises(TimeoutError, match="read_timeout"):
@@ -301,7 +388,8 @@ def test_mocks_await_them() -> None:
     datagrams = mock.create_autospec(WebTransportDatagramTransport, instance=True)
     session = mock.create_autospec(WebTransportSession, instance=True)
     for method in (
-        *(stream.read, stream.write, stream.write_all, datagrams.send, datagrams.receive),
+        *(stream.read, stream.read_all, stream.readexactly),
+        *(stream.write, stream.write_all, stream.close, datagrams.send, datagrams.receive),
         *(session.create_bidirectional_stream, session.create_unidirectional_stream),
     ):
         assert isinstance(method, mock.AsyncMock) or asyncio.iscoroutinefunction(method)

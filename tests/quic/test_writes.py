@@ -15,7 +15,7 @@ from pywebtransport.exceptions import (
     StreamStoppedError,
 )
 
-from .harness import SECOND, Lab, Link, Waiter, read_all
+from .harness import SECOND, Lab, Link, Recorder, Waiter, read_all
 
 KIB = 1024
 
@@ -41,6 +41,32 @@ def test_small_bytes_are_copied(lab: Lab) -> None:
         assert near is not None
         near.write(data)
         assert sys.getrefcount(data) == before
+
+
+def test_large_views_of_bytes_are_pinned_as_a_part(lab: Lab) -> None:
+    data = bytes(bytearray(range(256)) * 400)
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        view = memoryview(data)[1000:91_000]
+        before = sys.getrefcount(data)
+        near.write(view)
+        near.write(view[:100])  # copied: it is small
+        near.write(memoryview(bytearray(data))[:5000], True)  # copied: it can change
+        del view
+        assert sys.getrefcount(data) == before
+        link.run(lambda: link.far.streams)
+        received = read_all(link, link.far.streams[0])
+        assert received == data[1000:91_000] + data[1000:1100] + data[:5000]
+        link.run(lambda: near.unacked == 0)
+        assert sys.getrefcount(data) == before - 1
+        other = link.conn.open_stream(True)
+        assert other is not None
+        other.write(memoryview(data))
+        assert sys.getrefcount(data) == before
+        other.reset(5)
+        link.run(lambda: other.is_closed)
+        assert sys.getrefcount(data) == before - 1
 
 
 def test_pinned_bytes_are_released_by_a_reset(lab: Lab) -> None:
@@ -414,3 +440,32 @@ def test_reset_waits_for_the_end_of_another_stream(lab: Lab) -> None:
         assert waiter.woken == 1
         with pytest.raises(TypeError):
             held.hold_for(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_packets_of_a_turn_wait_for_a_task_that_a_handler_has_started(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    def answer(self: Recorder, stream: QuicStream) -> None:
+        stream.write(b"part")
+        if waits:
+            server.endpoint.woke()
+
+    with lab.link() as link:
+        link.settle()
+        server = link.server
+        monkeypatch.setattr(Recorder, "stream_ready", answer)
+        near = link.conn.open_stream(False)
+        assert near is not None
+        near.write(b"question")
+        link.client.endpoint.process(time.monotonic_ns())
+        sent = server.endpoint.stats()["packets_sent"]
+        server.wants_turn = False
+        server.endpoint.receive(server.quic_socket, time.monotonic_ns())
+        assert (server.endpoint.stats()["packets_sent"] > sent) is not waits
+        assert server.wants_turn or not waits
+        server.endpoint.woke()  # outside of a handler it does nothing
+        server.endpoint.process(time.monotonic_ns())
+        assert server.endpoint.stats()["packets_sent"] > sent
+        link.run(lambda: near.buffered == 4)
+        monkeypatch.undo()

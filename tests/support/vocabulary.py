@@ -48,11 +48,13 @@ VARIABLES = {
     "config": "pywebtransport.ClientConfig",
     "connection": "pywebtransport.connection.WebTransportConnection",
     "event": "pywebtransport.Event",
+    "frame": "pywebtransport.media.Frame",
     "forwarder": "pywebtransport.forwarder.WebTransportForwarder",
     "layer": "pywebtransport.DatagramReliabilityLayer",
     "monitor": "pywebtransport.server.ServerMonitor",
     "network": "pywebtransport.testing.Network",
-    "rpc": "pywebtransport.rpc.RpcManager",
+    "rpc": "pywebtransport.rpc.ReconnectingRpc",
+    "sender": "pywebtransport.media.FrameSender",
     "served": "pywebtransport.testing.Served",
     "server": "pywebtransport.server.WebTransportServer",
     "session": "pywebtransport.WebTransportSession",
@@ -170,7 +172,7 @@ def keywords_of() -> dict[str, frozenset[str]]:
                 add(value.__name__, value.__init__)
             for name in attributes(value):
                 member = inspect.getattr_static(value, name, None)
-                function = getattr(member, "__func__", member)
+                function = inspect.unwrap(getattr(member, "__func__", member))
                 of_config = issubclass(value, BaseConfig) and name in ("create", "update")
                 if inspect.isfunction(function) and not of_config:
                     add(name, function)

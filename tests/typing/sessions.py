@@ -1,6 +1,11 @@
 """What a session gives has types."""
 
+import array
+import ctypes
+import mmap
 from typing import assert_type
+
+import numpy
 
 import pywebtransport
 from pywebtransport import (
@@ -8,7 +13,9 @@ from pywebtransport import (
     WebTransportSession,
     WebTransportStream,
 )
-from pywebtransport.rpc import RpcManager
+from pywebtransport.client import ReconnectingClient
+from pywebtransport.media import Frame, FrameReceiver, FrameSender
+from pywebtransport.rpc import ReconnectingRpc, RpcManager
 from pywebtransport.server import WebTransportServer
 
 
@@ -54,6 +61,31 @@ async def datagrams(session: WebTransportSession) -> None:
 async def calls(rpc: RpcManager) -> None:
     assert_type(await rpc.call("add", 1, b=2, result_type=int), int)
     await rpc.notify("note", text="hello")
+    async for number in rpc.stream("count", 3, item_type=int):
+        assert_type(number, int)
+
+
+async def repeated_calls(client: ReconnectingClient) -> None:
+    async with ReconnectingRpc(client, idempotent=["add"]) as rpc:
+        assert_type(await rpc.call("add", 1, b=2, result_type=int), int)
+        async for number in rpc.stream("count", 3, item_type=int):
+            assert_type(number, int)
+
+
+async def buffers(session: WebTransportSession, stream: WebTransportStream) -> None:
+    await stream.write(array.array("d", [1.0]))
+    await stream.write(mmap.mmap(-1, 10))
+    stream.try_write(memoryview(b"abc"))
+    await stream.write(numpy.zeros(3))
+    session.datagrams.try_send((ctypes.c_int * 3)())
+    await stream.write(5)  # type: ignore[arg-type]
+
+
+async def frames(session: WebTransportSession) -> None:
+    async with FrameSender(session) as sender, FrameReceiver(session) as receiver:
+        assert_type(sender.send(bytearray(5), deadline=1), int)
+        async for frame in receiver:
+            assert_type(frame, Frame)
 
 
 async def both_ways(stream: WebTransportStream) -> None:

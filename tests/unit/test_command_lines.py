@@ -15,6 +15,9 @@ HASH = "00" * 32
 
 # Each program, and command lines that it must refuse.
 WRONG: dict[str, list[list[str]]] = {
+    "examples/acceleration.py": [["x"], ["--requests", "x"]],
+    "examples/augmentation.py": [["x"], ["--images", "x"]],
+    "examples/authentication.py": [["x"]],
     "examples/broadcast.py": [[], ["server", "x"], ["server", "99999"], ["client", URL, "zz"]],
     "examples/browser/browser_echo.py": [["x"]],
     "examples/browser/chat_page.py": [["x"], ["--port", "x"], ["--page-port", "99999"]],
@@ -33,14 +36,20 @@ WRONG: dict[str, list[list[str]]] = {
     "examples/chat.py": [[], ["server", "--port", "x"], ["client", "nowhere", HASH]],
     "examples/echo_client.py": [[], [URL], ["nowhere", HASH], [URL, "zz"]],
     "examples/echo_server.py": [["x"], ["99999"], ["4433", "x"]],
+    "examples/edge.py": [["x"]],
     "examples/forwarder.py": [[], [URL, HASH, "x"], [URL, "zz", "0"], ["nowhere", HASH, "0"]],
+    "examples/inference.py": [["nowhere.wav"], ["--speed", "x"]],
     "examples/metrics.py": [["x"], ["0", "x"], ["99999"]],
+    "examples/microservices.py": [["x"], ["--orders", "x"]],
     "examples/proxy_client.py": [[], ["nowhere", URL]],
     "examples/reconnecting_client.py": [[], [URL, HASH, "x"], ["nowhere", HASH]],
     "examples/rpc.py": [["x"]],
-    "examples/shared_room.py": [[], ["4433"], ["nowhere", HASH], ["0", "nowhere"]],
+    "examples/shared_room.py": [[], ["99999"], [URL], ["nowhere", HASH], ["0", "nowhere"]],
     "examples/structured_chat.py": [["x"], ["nowhere", HASH, "ann"]],
+    "examples/telemetry.py": [["x"], ["--devices", "x"]],
+    "examples/training.py": [["x"], ["--steps", "x"]],
     "examples/workers.py": [["x"], ["0", "-1"], ["99999", "2"]],
+    "-m pywebtransport": [[], ["x"], ["serve"], ["probe", "nowhere"], ["cert", "check"]],
     "-m examples.demo": [["x"], ["--size", "x"], ["--size", "0"]],
     "-m examples.demo.browser": [["x"], ["--port", "x"], ["--port", "99999"], ["--size", "x"]],
     "-m examples.demo.client": [[], ["nowhere", HASH], [URL, "zz"], [URL, HASH, "--size", "x"]],
@@ -54,8 +63,10 @@ WRONG: dict[str, list[list[str]]] = {
     "-m tests.benchmark.growth": [[]],
     "-m tests.benchmark.guard": [["x"]],
     "-m tests.benchmark.history": [["x"], ["--output"]],
+    "-m tests.benchmark.imports": [[], ["--output", "x", "y"]],
     "-m tests.benchmark.instructions": [[], ["--output", "x", "y"]],
     "-m tests.benchmark.paths": [[], ["--output", "x", "--table", "x"]],
+    "-m tests.benchmark.pubsub": [["x"], ["--json"]],
     "-m tests.benchmark.relay": [[], ["x"]],
     "-m tests.benchmark.workers": [["x"], ["--json"]],
     "-m tests.fuzz": [[], ["x"], ["run", "x"]],
@@ -63,7 +74,9 @@ WRONG: dict[str, list[list[str]]] = {
     "scripts/check_c.py": [["nowhere.c"]],
     "scripts/debian_root.py": [[], ["trixie"]],
     "scripts/fuzz.sh": [["x", "y"]],
+    "scripts/image.py": [["x"]],
     "scripts/lint-shell.sh": [["x"]],
+    "scripts/pythons.py": [["x"]],
     "scripts/requirements.py": [[], ["x"]],
     "scripts/sanitize.sh": [[]],
     "scripts/structure.py": [["x"], ["--package", "nowhere"]],
@@ -71,6 +84,8 @@ WRONG: dict[str, list[list[str]]] = {
     "scripts/sync_readme.py": [["x"]],
     "scripts/system-packages.sh": [[], ["python9.9", "build"]],
     "scripts/system_packages.py": [[], ["x"]],
+    "scripts/try_wheel.py": [[]],
+    "scripts/wheel.py": [["x"], ["--extension"]],
     "scripts/virtualenv.sh": [[], ["check"], ["x", sys.executable, "nowhere"]],
     "vendor/requirements.py": [["x"]],
 }
@@ -114,6 +129,7 @@ def test_every_program_is_here() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if 'if __name__ == "__main__"' in path.read_text() and "argparse" in path.read_text()
     }
+    modules.add("pywebtransport")
     assert found | {f"-m {name}" for name in modules} == set(WRONG)
 
 

@@ -98,6 +98,23 @@ def test_an_annotation_of_an_application_is_no_field() -> None:
         PropertyError("m", places=5)  # type: ignore[call-arg]
 
 
+def test_a_class_of_an_application_names_its_category_or_has_that_of_its_base() -> None:
+    class RoomError(SessionError, category="room"):
+        pass
+
+    class FullRoomError(RoomError):
+        pass
+
+    class DoorError(SessionError):
+        category = "door"
+
+    made = [kind("m") for kind in (RoomError, FullRoomError, DoorError, SessionError)]
+    assert [exceptions.get_error_category(error) for error in made] == [
+        *("room", "room", "door", "session")
+    ]
+    assert made[1].to_dict()["category"] == "room"
+
+
 @pytest.mark.parametrize(
     ("arguments", "keywords", "words"),
     [

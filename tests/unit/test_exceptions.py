@@ -8,7 +8,9 @@ import inspect
 import json
 import pickle
 import pkgutil
+import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +52,8 @@ EXPORTS: list[Any] = [getattr(exceptions, name) for name in exceptions.__all__]
 CLASSES: list[type[WebTransportError]] = [
     value for value in EXPORTS if isinstance(value, type) and issubclass(value, WebTransportError)
 ]
+
+REFERENCE = Path(__file__).parents[2] / "docs/reference/exceptions.md"
 
 # Every class with each of its own arguments, so that nothing can get lost unseen.
 FILLED: list[WebTransportError] = [
@@ -180,11 +184,11 @@ def test_an_unknown_argument_is_refused(cls: type[WebTransportError]) -> None:
         cls("m", colour="blue")  # type: ignore[call-arg]
 
 
-def test_module_docstring_draws_the_tree() -> None:
+def test_the_reference_draws_the_tree() -> None:
     """Each class stands in the drawing one level below its base."""
     levels: list[str] = []
     drawn: dict[str, str | None] = {}
-    for line in (exceptions.__doc__ or "").splitlines():
+    for line in REFERENCE.read_text().splitlines():
         name = next((word for word in line.split() if word.endswith("Error")), None)
         if name is None or not line.startswith("    "):
             continue
@@ -202,6 +206,13 @@ def test_module_docstring_draws_the_tree() -> None:
             base = base.__bases__[0]
         expected[cls.__name__] = base.__name__ if base in CLASSES else None  # type: ignore[assignment]
     assert drawn == expected
+
+
+def test_the_reference_lists_the_categories() -> None:
+    listed = re.search(r"^The `category` of .*?\n\n", REFERENCE.read_text(), re.S | re.M)
+    assert listed is not None
+    categories = sorted({cls.category for cls in every_class()})
+    assert sorted(set(re.findall(r"`(\w+)`", listed[0])) - {"category"}) == categories
 
 
 def test_standard_bases() -> None:

@@ -30,7 +30,7 @@ PROTOCOLS = {"_quic", "_loop", "h3"}
 # The contract's names, and services that use public members of the room below.
 FACES = {"connection", "session", "stream", "datagram"}
 # Frameworks over a session: neither a client nor a server.
-MESSAGING = {"rpc", "pubsub"}
+MESSAGING = {"media", "rpc", "pubsub"}
 
 # What each part may import besides itself.
 ALLOWED = {

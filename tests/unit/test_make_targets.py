@@ -28,6 +28,10 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "test-browser": (BUILD | {"test"}, {"base", "test"}),
     "test-debian12": (VIRTUALENV, set()),
     "test-debian13": (VIRTUALENV, set()),
+    "test-integration": (BUILD, {"base", "test"}),
+    "test-newest": (VIRTUALENV, set()),
+    "test-image": (VIRTUALENV, set()),
+    "screenshots": (BUILD | {"test"}, {"base", "test"}),
     "sanitize": (BUILD | {"test"}, set()),
     "lint": (BUILD | {"lint"}, {"base", "lint"}),
     "format": (VIRTUALENV, {"lint"}),
@@ -46,7 +50,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "dist": (BUILD, {"base", "dist"}),
 }
 # They call the others, or install nothing.
-OTHERS = {"help", "test", "test-versions", "clean"}
+OTHERS = {"help", "test", "test-versions", "test-wheel", "wheel", "clean"}
 
 
 def make(*arguments: str, directory: Path = ROOT) -> str:
@@ -98,6 +102,27 @@ def test_setup_installs_for_every_check() -> None:
     everything = set(requirements.requirements(needs["dev"].split()))
     for name in ("base", "demo", "lint", "types", "test", "docs", "dist"):
         assert set(requirements.requirements(needs[name].split())) <= everything
+
+
+def test_what_was_installed_for_one_name_serves_those_that_need_no_more(tmp_path: Path) -> None:
+    (tmp_path / ".stamp-venv").touch()
+    demo = tmp_path / ".stamp-demo"
+    for again in (False, True):
+        make(str(tmp_path / ".stamp-test"), f"VENV={tmp_path}", f"PY={sys.executable}", "PIP=true")
+        assert {path.name for path in tmp_path.glob(".stamp-*")} == {
+            *(".stamp-venv", ".stamp-test", ".stamp-demo", ".stamp-dist")
+        }
+        # One that is older than the requirements stays so: then it is installed by itself.
+        assert demo.stat().st_mtime > 1 or again
+        os.utime(demo, (1, 1))
+        (tmp_path / ".stamp-test").unlink()
+
+
+def test_make_test_runs_every_check(tmp_path: Path) -> None:
+    shown = make("--dry-run", "test", f"VENV={tmp_path / 'venv'}", f"PYTHON={sys.executable}")
+    checks = ["ruff check", "mypy pywebtransport", "sphinx-build", "-C tests/engine check"]
+    places = [shown.index(words) for words in (*checks, "-m pytest")]
+    assert max(places) == places[-1]
 
 
 def test_what_is_missing_for_a_group_is_told_with_the_packages_of_that_group() -> None:

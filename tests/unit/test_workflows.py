@@ -90,7 +90,10 @@ def test_what_continuous_integration_runs() -> None:
         for name in ("gate", "nightly", "docs")
     )
     assert gate == {"test", "test-debian12", "test-debian13"}
-    assert nightly == {"sanitize", "fuzz", "attack", "soak"}
+    assert nightly == {
+        *("sanitize", "test-newest", "test-wheel", "test-image"),
+        *("fuzz", "attack", "soak"),
+    }
     assert docs == {"docs"}
 
 

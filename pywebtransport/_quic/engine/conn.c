@@ -634,15 +634,9 @@ uint64_t qe_conn_streams_left(const qe_conn *c, int uni) {
 }
 
 void qe_conn_extend_streams(qe_conn *c, int uni, uint64_t n) {
-  if (c->end_mode != QE_END_NONE) {
-    return;
+  if (c->end_mode == QE_END_NONE) {
+    qe_credit_add_streams(c, uni != 0, n);
   }
-  if (uni) {
-    ngtcp2_conn_extend_max_streams_uni(c->ng, (size_t)qe_min(n, SIZE_MAX));
-  } else {
-    ngtcp2_conn_extend_max_streams_bidi(c->ng, (size_t)qe_min(n, SIZE_MAX));
-  }
-  qe_conn_touch(c);
 }
 
 void qe_conn_consume(qe_conn *c, uint64_t n) {
@@ -652,6 +646,8 @@ void qe_conn_consume(qe_conn *c, uint64_t n) {
   }
   c->returned_bytes += n;
   qe_credit_measure(c);
-  qe_credit_update(c);
+  if (c->handed_bytes > c->credit.due) {
+    qe_credit_update(c);
+  }
   qe_conn_touch(c);
 }

@@ -78,6 +78,7 @@ struct qe_conn {
   unsigned past_handshake : 1; /* client: the library has left its handshake states */
   unsigned resumed : 1;
   unsigned is_moving : 1; /* the migration to c->moving is in progress */
+  unsigned postponed : 1; /* see qe_conn_postpone */
 
   qe_end_mode end_mode;
   qe_close_info *end; /* NULL if it could not be allocated */
@@ -89,6 +90,7 @@ struct qe_conn {
   qe_stream *stops_head, *stops_tail; /* STOP_SENDING sent, awaiting the end; by deadline */
   struct qe_hold *holds;              /* streams whose resets are held back, see hold.h */
   qe_stream *doubtful; /* a reset unidirectional stream of the peer, see retire_orphan */
+  qe_stream *greeting; /* server: not taken yet, see greeting.h */
 
   qe_group_table groups;
   qe_group *group_events;
@@ -98,10 +100,11 @@ struct qe_conn {
   qe_libmem libmem;
 
   qe_bucket resets;
-  qe_bucket challenges; /* PATH_CHALLENGE frames that may be answered */
-  qe_bucket leftovers;  /* ended streams that the library keeps as long as the connection */
-  uint64_t paced_bytes; /* sent since the library last computed a pacing delay */
-  qe_tstamp last_event; /* latest time given to the library */
+  qe_bucket challenges;   /* PATH_CHALLENGE frames that may be answered */
+  qe_bucket leftovers;    /* ended streams that the library keeps as long as the connection */
+  uint64_t paced_bytes;   /* sent since the library last computed a pacing delay */
+  qe_tstamp last_event;   /* latest time given to the library */
+  qe_tstamp postponed_at; /* for the first time, or 0 */
 
   struct qe_addrcount *address; /* server: the counts that include it, see addrcount.h */
   ngtcp2_path_storage path;     /* last reported */
@@ -120,7 +123,9 @@ struct qe_conn {
 
   uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, and those read */
   qe_credit credit;
-  uint64_t queued_bytes; /* of all streams, not yet in a packet */
+  qe_stream_credit stream_credit[2]; /* of bidirectional and of unidirectional streams */
+  qe_tstamp owed_until;              /* when the peer has to be told of it */
+  uint64_t queued_bytes;             /* of all streams, not yet in a packet */
   qe_conn_counters stats;
 };
 

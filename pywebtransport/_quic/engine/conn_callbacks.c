@@ -7,6 +7,7 @@
 #include "conn.h"
 #include "conn_keys.h"
 #include "engine.h"
+#include "greeting.h"
 #include "stopscan.h"
 #include "tls.h"
 
@@ -266,6 +267,15 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   return 0;
 }
 
+/* A server may send before the client has finished the handshake; nothing secret, though. */
+static int recv_tx_key(ngtcp2_conn *ng, ngtcp2_encryption_level level, void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+
+  int rv = level == NGTCP2_ENCRYPTION_LEVEL_1RTT ? qe_greeting_open(c) : 0;
+  return rv == 0 ? 0 : fail(c, rv);
+}
+
 /* The TLS session must see each message that needs an answer. No message that a peer may send
  * after the handshake needs one, so it may be gone by then. */
 static int recv_crypto_data(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset,
@@ -428,6 +438,7 @@ static int stream_open(ngtcp2_conn *ng, int64_t id, void *user_data) {
     return fail(c, QE_ERR_INTERNAL);
   }
   qe_stream_enter(s, id, NULL);
+  qe_credit_stream_opened(c, id);
   if (c->end_mode == QE_END_NONE) {
     s->known = 1;
     QE_UPCALL(c->engine, stream_opened, c, c->user, s);
@@ -481,7 +492,7 @@ static int stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t co
 
 /*
  * If the first frame of a peer's unidirectional stream is RESET_STREAM, the library never closes
- * the stream (up to 1.11 at least). It closes any other reset stream right after this callback. So
+ * the stream (before 1.23). It closes any other reset stream right after this callback. So
  * the last stream that was reset is kept in c->doubtful. If it is still there at the next reset or
  * at the end of the packet, the library will not close it.
  */
@@ -607,6 +618,7 @@ void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server) {
   memset(cb, 0, sizeof(*cb));
   if (is_server) {
     cb->recv_client_initial = ngtcp2_crypto_recv_client_initial_cb;
+    cb->recv_tx_key = recv_tx_key;
   } else {
     cb->client_initial = ngtcp2_crypto_client_initial_cb;
     cb->recv_retry = ngtcp2_crypto_recv_retry_cb;

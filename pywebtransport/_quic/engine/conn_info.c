@@ -208,7 +208,7 @@ void qe_conn_get_stats(qe_conn *c, qe_conn_stats *st) {
   st->cwnd = info.cwnd;
   st->ssthresh = info.ssthresh;
   st->bytes_in_flight = info.bytes_in_flight;
-  st->packets_lost = UINT64_MAX;
+  st->packets_lost = qe_packets_lost(&info);
   st->dgrams_queued = c->dgrams.count;
   st->streams_alive = c->streams.size;
   st->max_udp_payload = (uint32_t)qe_conn_mtu(c);

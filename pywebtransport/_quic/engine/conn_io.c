@@ -8,6 +8,7 @@
 #define MAX_FRAMES 64 /* stream and datagram frames per packet */
 #define MIN_PAUSE QE_MILLISECOND
 #define MIN_BURST 10 /* packets that may always be sent in one burst */
+#define MOST_POSTPONED (5 * QE_MILLISECOND)
 #define MAX_QUEUED_ON_PATH ((uint64_t)1 << 20)
 
 void qe_conn_touch(qe_conn *c) {
@@ -21,6 +22,15 @@ void qe_conn_touch(qe_conn *c) {
   *(e->dirty_tail != NULL ? &e->dirty_tail->dirty_next : &e->dirty_head) = c;
   e->dirty_tail = c;
   e->dirty_count++;
+}
+
+void qe_conn_postpone(qe_conn *c) {
+  qe_tstamp now = c->engine->now;
+
+  if (c->postponed_at == 0) {
+    c->postponed_at = now;
+  }
+  c->postponed = now - c->postponed_at < MOST_POSTPONED;
 }
 
 static void untouch(qe_conn *c) {
@@ -115,7 +125,9 @@ void qe_conn_read(qe_conn *c, const ngtcp2_path *from, unsigned ecn, const uint8
   } else {
     qe_conn_apply_stops(c);
     qe_conn_drop_tls(c);
-    qe_libmem_check(c);
+    if (qe_libmem_is_large(&c->libmem)) {
+      qe_libmem_check(c);
+    }
   }
   qe_conn_touch(c);
   qe_conn_run_work(c);
@@ -303,7 +315,7 @@ static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
   st->frames = 0;
   /* Each iteration adds a frame, takes a stream out of the schedule, sets a skip flag or ends
    * the loop. */
-  while (c->handshake_done && st->frames < MAX_FRAMES) {
+  while ((c->handshake_done || c->greeting != NULL) && st->frames < MAX_FRAMES) {
     qe_dgram *d = NULL;
     qe_sched_node *node = st->skip_streams ? NULL : qe_sched_top(&c->sched);
 
@@ -456,6 +468,13 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
   write_result result = WRITE_DONE;
 
   untouch(c);
+  if (c->postponed) {
+    c->postponed = 0;
+    if (c->end_mode == QE_END_NONE) {
+      qe_conn_touch(c);
+      return 0;
+    }
+  }
   if (c->end_mode == QE_END_NONE) {
     if (c->ev_new_token) {
       give_token(c, now);
@@ -467,6 +486,7 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
     qe_conn_run_work(c);
   }
   if (c->end_mode == QE_END_NONE) {
+    qe_credit_tell_streams(c, now);
     uint64_t before = c->holds == NULL ? 0 : in_flight(c);
     result = conn_write(c, now);
     if (c->holds != NULL) {
@@ -491,6 +511,7 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
   qe_tstamp expiry = qe_min(ngtcp2_conn_get_expiry(c->ng), qe_conn_next_stop(c));
   expiry = qe_min(expiry, qe_pathmtu_next(c));
   expiry = qe_min(expiry, qe_conn_next_hold(c));
+  expiry = qe_min(expiry, qe_credit_next(c));
   if (qe_timers_set(&e->timers, &c->target.timer, expiry) != 0) {
     qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_INTERNAL, 0, NGTCP2_INTERNAL_ERROR, NULL, 0);
   }

@@ -66,6 +66,8 @@ struct qe_engine {
   qe_addrlimit *addresses;
   qe_cidmap clients; /* address prefix -> qe_addrcount */
   uint16_t pmtud_probes[2];
+  uint8_t *greeting; /* see greeting.h */
+  size_t greeting_len;
 
   qe_engine_stats stats;
 };

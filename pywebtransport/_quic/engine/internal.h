@@ -12,6 +12,7 @@
 #include <ngtcp2/ngtcp2.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 
+#include "compat.h"
 #include "quicengine.h"
 #include "timers.h"
 
@@ -86,9 +87,5 @@ static inline uintptr_t qe_path_sock_id(const ngtcp2_path *path) {
 }
 
 int qe_random(uint8_t *out, size_t len); /* 0 or QE_ERR_INTERNAL */
-
-/* Whether no_pmtud may be set. In older versions of the library, a client with no_pmtud fails an
- * assert if it migrates and comes back before its new path is validated. */
-int qe_no_pmtud_is_safe(void);
 
 #endif

@@ -13,6 +13,7 @@
 #define QE_LIBMEM_H
 
 #include <ngtcp2/ngtcp2.h>
+#include <stdbool.h>
 
 #include "internal.h"
 
@@ -32,7 +33,11 @@ typedef struct qe_libmem {
 
 /* m must not move while the library uses it. */
 void qe_libmem_init(qe_libmem *m);
-/* Call it after the library has read a packet. */
+/* Whether there is something to check: mostly not, as long as the packets come in order. */
+static inline bool qe_libmem_is_large(const qe_libmem *m) {
+  return m->bytes > QE_LIBMEM_FREE || m->told != 0;
+}
+/* Call it after the library has read a packet, if it is large. */
 void qe_libmem_check(qe_conn *c);
 /* At the end: nothing is held any more. */
 void qe_libmem_forget(qe_conn *c);

@@ -1,5 +1,5 @@
 /*
- * packet_keys.h - derives the keys of 1-RTT packets from TLS secrets (RFC 9001 sections 5.1 and
+ * packet_keys.h - derives the keys of packets from TLS secrets (RFC 9001 sections 5.1 and
  * 6.1, RFC 9369 section 3.3.2).
  */
 #ifndef QE_PACKET_KEYS_H

@@ -182,7 +182,9 @@ typedef struct qe_tls_options {
   size_t alpn_count;
   const char *cert_file; /* PEM chain; NULL = none (client) */
   const char *key_file;  /* PEM key */
-  const char *ca_file;   /* PEM roots; NULL = system trust (client, verifying) */
+  const char *ca_file;   /* PEM roots; NULL = GnuTLS's trust store (client, verifying) */
+  const void *ca_data;   /* the roots themselves; ca_file then only names them in messages */
+  size_t ca_data_len;
   enum qe_verify verify;
   /* serverCertificateHashes: SHA-256 of the DER of the leaf. With count > 0 the chain and the
    * name are not checked; instead one hash must match, and the certificate must follow the rules
@@ -201,6 +203,8 @@ typedef struct qe_tls_options {
 int qe_tls_new(qe_tls **out, const qe_tls_options *opt);
 /* Server: an extra certificate for an SNI name ("example.org" or "*.example.org"). */
 int qe_tls_add_sni(qe_tls *tls, const char *name, const char *cert_file, const char *key_file);
+/* 0 if GnuTLS's trust store was asked for and holds nothing: no certificate can be accepted. */
+int qe_tls_has_roots(const qe_tls *tls);
 void qe_tls_ref(qe_tls *tls);
 void qe_tls_unref(qe_tls *tls);
 
@@ -347,6 +351,9 @@ void qe_engine_set_tls(qe_engine *e, qe_tls *tls);
  * of clients may have been made with any of them. Returns 0, or a negative error without a
  * change. */
 int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n);
+/* Server: bytes that begin the first unidirectional stream of each new connection. They are sent
+ * before the client has finished the handshake, so they must not be secret. None if len is 0. */
+int qe_engine_set_greeting(qe_engine *e, const uint8_t *data, size_t len);
 /* Server: refuses new connections (CONNECTION_REFUSED) from now on. A worker does not refuse
  * while there are other workers, see qe_engine_set_steering: it passes first packets on, or
  * drops them if it knows no worker that takes them. */
@@ -428,6 +435,9 @@ int qe_sock_dispatch(qe_sock *s, qe_tstamp now);
  * connection go to the engine; the rest wait in a queue per connection, and are dropped if the
  * queue is full. Returns 1 if the kernel probably has more, 0, or QE_ERR_SYSCALL. */
 int qe_sock_read_ahead(qe_sock *s, qe_tstamp now);
+/* Whether the engine has a single connection. If so, read_ahead processes more of its packets at
+ * once, up to half of what it does for all together: each that waits is copied. */
+void qe_sock_set_alone(qe_sock *s, int alone);
 /* Passes waiting packets to the engine, at least one and about `budget`, taking the connections
  * in turn. Returns 1 if more packets wait. */
 int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now);
@@ -459,7 +469,14 @@ int qe_conn_close(qe_conn *c, int app, uint64_t code, const uint8_t *reason, siz
 /* Drops the connection without sending a packet; callbacks run before it returns. */
 void qe_conn_abandon(qe_conn *c);
 
+/* The user has not handled the news of a new connection yet: its packets wait for the next but one
+ * qe_engine_process, to carry what the user writes, too. Limited to some milliseconds in all. */
+void qe_conn_postpone(qe_conn *c);
+
 int qe_conn_open_stream(qe_conn *c, int uni, void *su, qe_stream **out);
+/* Server, after the handshake: gives the user the stream of the greeting, once. NULL: there is
+ * none, or the client has ended it. */
+qe_stream *qe_conn_take_greeting(qe_conn *c, void *su);
 /* How many more streams of this kind the peer allows at present. */
 uint64_t qe_conn_streams_left(const qe_conn *c, int uni);
 /* Gives the peer credit for n more streams; call it when streams are fully consumed. */

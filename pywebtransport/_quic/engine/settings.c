@@ -7,8 +7,6 @@
 #define KIB ((uint64_t)1024)
 #define MIB ((uint64_t)1024 * 1024)
 #define MAX_STREAMS ((uint64_t)1 << 60) /* RFC 9000 section 4.6 */
-#define NO_PMTUD_SAFE 0x010c00          /* 1.12 */
-#define QLOG_SAFE 0x011700              /* 1.23 fixed an overflow in the qlog writer */
 
 const char *qe_strerror(int err) {
   switch (err) {
@@ -64,11 +62,7 @@ const char *qe_gnutls_version(void) {
 }
 
 int qe_qlog_supported(void) {
-  return ngtcp2_version(0)->version_num >= QLOG_SAFE;
-}
-
-int qe_no_pmtud_is_safe(void) {
-  return ngtcp2_version(0)->version_num >= NO_PMTUD_SAFE;
+  return qe_qlog_is_safe();
 }
 
 int qe_random(uint8_t *out, size_t len) {

@@ -142,6 +142,9 @@ void qe_stream_destroy(qe_stream *s, int report) {
 
   leave_stops(s);
   qe_hold_forget(s);
+  if (c->greeting == s) {
+    c->greeting = NULL;
+  }
   qe_sched_remove(&c->sched, &s->node);
   qe_sendbuf_clear(&s->out, &e->released);
   count_queued(s);
@@ -562,7 +565,9 @@ int qe_stream_on_data(qe_stream *s, const uint8_t *data, size_t len, int fin) {
     rv = e->cb.stream_data(e->user, s, s->user, data, len, fin);
     e->upcalls--;
   }
-  qe_credit_update(c);
+  if (c->handed_bytes > c->credit.due) {
+    qe_credit_update(c);
+  }
   return rv;
 }
 

@@ -110,13 +110,24 @@ static int set_hashes(qe_tls *tls, const qe_tls_options *opt) {
   return 0;
 }
 
+static int copy_roots(qe_tls *tls, const void *data, size_t len) {
+  tls->roots.data = malloc(len);
+  if (tls->roots.data == NULL) {
+    return QE_ERR_NOMEM;
+  }
+  memcpy(tls->roots.data, data, len);
+  tls->roots.size = (unsigned)len;
+  return 0;
+}
+
 static int set_roots(qe_tls *tls, const qe_tls_options *opt) {
   if (opt->ca_file != NULL) {
     tls->roots_path = strdup(opt->ca_file);
     if (tls->roots_path == NULL) {
       return QE_ERR_NOMEM;
     }
-    int rv = qe_tls_read_file("CA file", opt->ca_file, &tls->roots);
+    int rv = opt->ca_data != NULL ? copy_roots(tls, opt->ca_data, opt->ca_data_len)
+                                  : qe_tls_read_file("CA file", opt->ca_file, &tls->roots);
     if (rv != 0) {
       return rv;
     }
@@ -265,6 +276,10 @@ int qe_tls_new(qe_tls **out, const qe_tls_options *opt) {
   }
   *out = tls;
   return 0;
+}
+
+int qe_tls_has_roots(const qe_tls *tls) {
+  return !tls->policy.no_roots;
 }
 
 void qe_tls_ref(qe_tls *tls) {

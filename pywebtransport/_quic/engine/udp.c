@@ -407,6 +407,15 @@ static void keep(qe_sock *s, const void *owner, const qe_fair_packet *train, con
   }
 }
 
+/* Whether packets of a connection are processed at once in a call that reads ahead and has
+ * processed `direct` packets so far. */
+static bool admit(qe_sock *s, const void *owner, unsigned count, unsigned direct) {
+  if (direct < s->recv_batch && qe_fair_admit(s->fair, owner, count)) {
+    return true;
+  }
+  return s->alone && owner != NULL && direct + count <= s->recv_batch / 2;
+}
+
 /* Passes a message to the engine or queues it. The packets of a connection stay in order: if
  * some wait, so do all that follow. */
 static void dispatch_message(qe_sock *s, unsigned i, bool ahead, unsigned *direct, qe_tstamp now) {
@@ -426,7 +435,7 @@ static void dispatch_message(qe_sock *s, unsigned i, bool ahead, unsigned *direc
      * socket of the peer. */
     owner = qe_engine_owner(s->engine, data, p.segment);
     waits = waits || qe_fair_waits(s->fair, owner) ||
-            (ahead && (*direct >= s->recv_batch || !qe_fair_admit(s->fair, owner, p.count)));
+            (ahead && !admit(s, owner, p.count, *direct));
     *direct += waits ? 0 : p.count;
   }
   if (!waits) {
@@ -505,6 +514,10 @@ int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
   begin_time(s);
   dispatch_batch(s, false, &direct, now);
   return !leave(s) ? 0 : more || qe_fair_packets(s->fair) > 0;
+}
+
+void qe_sock_set_alone(qe_sock *s, int alone) {
+  s->alone = alone != 0;
 }
 
 int qe_sock_read_ahead(qe_sock *s, qe_tstamp now) {

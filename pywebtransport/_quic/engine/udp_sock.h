@@ -46,6 +46,7 @@ struct qe_sock {
   struct qe_fair *fair; /* packets that wait for their turn; NULL until some had to */
   unsigned fed;         /* packets since the clock was last read */
   bool late;            /* the time of this call is over: queue the rest */
+  bool alone;           /* see qe_sock_set_alone */
 
   /* Without GSO a full buffer may cut a train, and the caller then offers the whole train again.
    * These members tell how much of it is sent already. */

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.benchmark.figures import outcomes
-from tests.benchmark.plots import bars, panels
+from tests.benchmark.plots import advantages, bars, panels
 from tests.benchmark.report import number, report
 
 USED = {"client_cpu": 1.0, "server_cpu": 2.0, "client_peak": 1 << 20, "server_peak": 2 << 20}
@@ -209,3 +209,17 @@ def test_cpu_time_stands_beside_latencies_and_both_kinds_of_memory_are_shown() -
 
 def test_panels_of_a_group_that_was_not_measured_are_none() -> None:
     assert panels(outcomes([cell("ours", 1.0)]), "lossy") == []
+
+
+def test_the_overview_has_how_many_times_better_the_first_metric_is() -> None:
+    lines = outcomes(
+        [
+            cell("ours", 30.0),
+            cell("aioquic", 10.0),
+            cell("aiopquic", 15.0),
+            cell("ours", 1.0, scenario="datagram-echo", figures={"p50": 5.0}),
+            cell("aioquic", 1.0, scenario="datagram-echo", figures={"p50": 10.0}),
+            cell("ours", 5.0, scenario="connect"),
+        ]
+    )
+    assert [factor for _, factor in advantages(lines)] == [2.0, 2.0]

@@ -433,6 +433,7 @@ class FakeQuic:
         self.limits = {False: 1 << 30, True: 1 << 30}
         self.groups: list[FakeGroup] = []
         self.exports: list[tuple[bytes, bytes, int]] = []
+        self.greeting: FakeStream | None = None
         self._next_local = {False: 0 if is_client else 1, True: 2 if is_client else 3}
         self._next_peer = {False: 1 if is_client else 0, True: 3 if is_client else 2}
 
@@ -453,6 +454,17 @@ class FakeQuic:
         self._next_local[unidirectional] += 4
         stream = self.streams[stream_id] = FakeStream(self, stream_id, is_local=True)
         return stream
+
+    def greet(self, data: bytes) -> FakeStream:
+        """Send a greeting, as an engine does during the handshake."""
+        self.greeting = self.open_stream(True)
+        assert self.greeting is not None
+        self.greeting.write(data)
+        return self.greeting
+
+    def take_greeting(self) -> FakeStream | None:
+        greeting, self.greeting = self.greeting, None
+        return greeting
 
     def streams_left(self, unidirectional: bool) -> int:
         return self.limits[unidirectional]

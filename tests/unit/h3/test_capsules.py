@@ -106,7 +106,7 @@ def test_unknown_capsules_are_not_kept() -> None:
     assert parser.next() is SKIPPED
     for _ in range(64):
         assert parser.next() is None
-        assert parser.buffered == 0
+        assert parser.pending == 0
         assert not parser.at_boundary
         parser.feed(bytes(65536))
 

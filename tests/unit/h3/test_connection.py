@@ -837,16 +837,16 @@ def test_what_is_known_about_past_streams_does_not_grow() -> None:
     for header in (b"\x40\x41\x00", b"\x40\x41\x40\x00", b"\x40\x41\x40\xc8"):
         for _ in range(10):
             bed.quic.peer_open(False, header)
-        unsettled.append(bed.h3.arrivals._ids.unsettled)
+        unsettled.append(bed.h3.arrivals.ids.unsettled)
     bed.quic.peer_open(False, b"\x40\x41", fin=True)
     bed.quic.peer_open(False, b"\x01").feed_reset(0x10C)
-    unsettled.append(bed.h3.arrivals._ids.unsettled)
+    unsettled.append(bed.h3.arrivals.ids.unsettled)
     session.close()
-    unsettled.append(bed.h3.arrivals._ids.unsettled)
+    unsettled.append(bed.h3.arrivals.ids.unsettled)
     assert unsettled == [1, 1, 1, 1, 0]
     foreign = ServerBed({0x33: 0, 0x2C7CF000: 1})
     foreign.quic.peer_open(False, b"\x40\x41\x00")
-    assert foreign.h3.arrivals._ids.unsettled == 0
+    assert foreign.h3.arrivals.ids.unsettled == 0
 
 
 def test_what_waited_for_a_request_that_is_repeated_is_refused() -> None:
@@ -857,42 +857,3 @@ def test_what_waited_for_a_request_that_is_repeated_is_refused() -> None:
     assert early.stop_sent == 0x170D7B68
     assert early.released
     assert session.session_id == 4
-
-
-def test_codes_of_requests_that_are_given_up() -> None:
-    bed = ServerBed()
-    _, _, connect = bed.session()
-    connect.feed_reset(0x101)
-    assert connect.reset_sent == 0x10C
-    _, _, stopped = bed.session()
-    stopped.feed_stop(0x101)
-    assert stopped.stop_sent == 0x10C
-    _, events, quiet = bed.session()
-    quiet.feed_stop(0x170D7B68)
-    bed.clock.advance(5)
-    assert quiet.stop_sent == 0x10C
-    assert events.only("closed")[3].error_code == 0x170D7B68
-    finished = bed.request()
-    finished.feed(fin=True)
-    assert finished.reset_sent == 0x10C
-    held = ServerBed(settings=None)
-    request = held.request()
-    request.feed(fin=True)
-    assert request.reset_sent == 0x10C
-    client = ClientBed()
-    session, _ = client.open()
-    stream = client.stream_of(session)
-    client.respond(session, 403)
-    assert stream.fin_sent
-    assert stream.stop_sent == 0x10C
-    refused, _ = client.open()
-    client.send_control(encode_frame(0x07, b"\x04"))
-    assert client.stream_of(refused).reset_sent == 0x10C
-
-
-def test_goaway_has_the_code_of_a_refusal() -> None:
-    bed = ClientBed()
-    bed.send_control(encode_frame(0x07, b"\x00"))
-    with pytest.raises(ClientError) as caught:
-        bed.open()
-    assert caught.value.error_code == 0x10B

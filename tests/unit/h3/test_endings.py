@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pywebtransport.exceptions import SessionClosedError, SessionError
+from pywebtransport.exceptions import ClientError, SessionClosedError, SessionError
 from pywebtransport.h3._capsules import encode_close
+from pywebtransport.h3._frames import encode_frame
 from pywebtransport.h3._options import H3Options
 from pywebtransport.h3._session import H3Session
 from tests.unit.h3.bed import (
@@ -264,3 +265,42 @@ def test_a_session_whose_client_left_is_over_when_it_is_accepted() -> None:
     stream.feed_reset(0x10C)
     assert events.names().count("closed") == 1
     assert bed.h3.sessions == bed.h3.requests == {}
+
+
+def test_codes_of_requests_that_are_given_up() -> None:
+    bed = ServerBed()
+    _, _, connect = bed.session()
+    connect.feed_reset(0x101)
+    assert connect.reset_sent == 0x10C
+    _, _, stopped = bed.session()
+    stopped.feed_stop(0x101)
+    assert stopped.stop_sent == 0x10C
+    _, events, quiet = bed.session()
+    quiet.feed_stop(0x170D7B68)
+    bed.clock.advance(5)
+    assert quiet.stop_sent == 0x10C
+    assert events.only("closed")[3].error_code == 0x170D7B68
+    finished = bed.request()
+    finished.feed(fin=True)
+    assert finished.reset_sent == 0x10C
+    held = ServerBed(settings=None)
+    request = held.request()
+    request.feed(fin=True)
+    assert request.reset_sent == 0x10C
+    client = ClientBed()
+    session, _ = client.open()
+    stream = client.stream_of(session)
+    client.respond(session, 403)
+    assert stream.fin_sent
+    assert stream.stop_sent == 0x10C
+    refused, _ = client.open()
+    client.send_control(encode_frame(0x07, b"\x04"))
+    assert client.stream_of(refused).reset_sent == 0x10C
+
+
+def test_goaway_has_the_code_of_a_refusal() -> None:
+    bed = ClientBed()
+    bed.send_control(encode_frame(0x07, b"\x00"))
+    with pytest.raises(ClientError) as caught:
+        bed.open()
+    assert caught.value.error_code == 0x10B

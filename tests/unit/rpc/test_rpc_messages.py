@@ -67,4 +67,5 @@ def test_error_messages_do_not_repeat_a_long_value() -> None:
 def test_type_ids_are_fixed() -> None:
     """They are the protocol: other programs speak it."""
     names = {number: kind.__name__ for number, kind in REGISTRY.items()}
-    assert names == {1: "Request", 2: "Result", 3: "Failure", 4: "Notification"}
+    first_version = {1: "Request", 2: "Result", 3: "Failure", 4: "Notification"}
+    assert names == first_version | {5: "StreamRequest", 6: "Item", 7: "End"}

@@ -1,0 +1,134 @@
+"""Exit statuses, and what to do about each error. docs/reference/command-line.md lists them."""
+
+from __future__ import annotations
+
+import builtins
+from enum import IntEnum
+
+from ..exceptions import (
+    CertificateError,
+    CertificateHashError,
+    ConfigurationError,
+    HandshakeError,
+    SessionRejectedError,
+    TimeoutError,
+    UnreachableError,
+    WebTransportNotSupportedError,
+)
+from ..utils._text import printable
+
+__all__ = ["Status", "advice_for", "status_of"]
+
+
+class Status(IntEnum):
+    """The exit status of ``pywebtransport``."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NAME = 3
+    CLOSED = 4
+    SILENT = 5
+    HANDSHAKE = 6
+    CERTIFICATE = 7
+    NO_WEBTRANSPORT = 8
+    NOT_FOUND = 9
+    FORBIDDEN = 10
+    REFUSED = 11
+    UNANSWERED = 12
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+def status_of(error: BaseException) -> Status:
+    """Return the exit status for an error."""
+    match error:
+        case ConfigurationError():
+            return Status.USAGE
+        case SessionRejectedError(status_code=404 | 405):
+            return Status.NOT_FOUND
+        case SessionRejectedError(status_code=401 | 403 | 407):
+            return Status.FORBIDDEN
+        case SessionRejectedError():
+            return Status.REFUSED
+        case WebTransportNotSupportedError():
+            return Status.NO_WEBTRANSPORT
+        case CertificateError():
+            return Status.CERTIFICATE
+        case HandshakeError():
+            return Status.HANDSHAKE
+        case UnreachableError():
+            return Status.NAME if "host" in error.details else Status.CLOSED
+        case TimeoutError(operation="resolve"):
+            return Status.NAME
+        case TimeoutError(operation="handshake"):
+            return Status.SILENT
+        case builtins.TimeoutError():
+            return Status.UNANSWERED
+        case _:
+            return Status.FAILED
+
+
+def advice_for(error: BaseException, port: int) -> str:
+    """Return what to do about an error; empty if its message says all.
+
+    Args:
+        error: Why a server was not reached.
+        port: UDP port of the server.
+    """
+    match status_of(error):
+        case Status.NAME:
+            return "check the host name, and the name server of this machine"
+        case Status.CLOSED:
+            return (
+                f"something refused the packets: no server listens on UDP port {port} there. Start "
+                f"it, or correct the port; 'ss -lun' on its machine lists the open UDP ports. A "
+                "server that listens on localhost cannot be reached from other machines, and a "
+                "container has to publish the port for UDP"
+            )
+        case Status.SILENT:
+            return (
+                f"no packet came back: a firewall drops UDP port {port}, at one end or in between, "
+                "or the machine is down. Run "
+                f"'tcpdump -ni any udp port {port}' at both ends to see where packets stop, and "
+                "open the port for UDP (an open TCP port is not enough)"
+            )
+        case Status.HANDSHAKE:
+            return (
+                "a QUIC server answered, but it may be one for another protocol: check host and "
+                "port, and what the message says"
+            )
+        case Status.CERTIFICATE if isinstance(error, CertificateHashError):
+            return (
+                "a server that makes a new certificate at each start has a new hash each time; for "
+                "'pywebtransport serve' on this machine, use --dev"
+            )
+        case Status.CERTIFICATE:
+            return (
+                "for a development certificate, use --certificate-hash with the hash that the "
+                "server prints, or --dev for 'pywebtransport serve' on this machine; for an "
+                "authority of your own, use --ca"
+            )
+        case Status.NO_WEBTRANSPORT:
+            return (
+                "the server speaks HTTP/3, but not WebTransport, at this port: enable it in its "
+                "configuration, or connect to the port of the application"
+            )
+        case Status.NOT_FOUND:
+            return "the server works; no application takes sessions at this path"
+        case Status.FORBIDDEN:
+            return (
+                "the server works; it refuses this client. It may want credentials (--header) or "
+                "another origin (--header 'origin: https://example.org')"
+            )
+        case Status.REFUSED:
+            later = getattr(error, "headers", {}).get("retry-after")
+            hint = f", and asks to try again after {printable(later)} seconds" if later else ""
+            return f"the server works; it refused this session{hint}. Its log says why"
+        case Status.UNANSWERED:
+            return (
+                "UDP and TLS work, but the server did not answer the request in time: its "
+                "application may be busy or blocked. Its log may say why; --timeout waits longer"
+            )
+        case _:
+            return ""

@@ -1,0 +1,148 @@
+# What reading awaits: some bytes, a number of them, or all.
+
+cdef enum:
+    READ_CHUNK = 65536         # of read_all(); the engine delivers data in slabs of this size
+
+
+cdef class PiecesVerb(Verb):
+    """Reads a stream piece by piece."""
+
+    cdef object _piece(self, Py_ssize_t size):
+        """Return what can be read now, b"" at the end; None: wait for ``_future``, call again."""
+        cdef StreamPort stream = self._stream
+        cdef EagerFuture future = self._future
+        cdef object data
+        try:
+            if future is not None:
+                self._future = None
+                stream._end_wait(future)
+                if future._state != E_DONE:
+                    future.result()  # raises
+                if future._result:
+                    raise stream._timed_out()
+            data = stream._quic._read_now(size)
+            if data is None:
+                self._stage = V_WAITING
+                self._future = future = stream._begin_wait()
+                future._blocking = True
+                return None
+        except _exc.WebTransportError as error:
+            raise stream._read_failed(error) from None
+        stream._reads += 1
+        if PyBytes_GET_SIZE(data):
+            stream.bytes_read += <uint64_t>PyBytes_GET_SIZE(data)
+        else:
+            stream._finish_receive()
+        return data
+
+    cdef int _keep(self, object data) except -1:
+        self._total += PyBytes_GET_SIZE(data)
+        if self._total == PyBytes_GET_SIZE(data):
+            self._first = data
+        elif self._pieces is None:
+            self._pieces = [self._first, data]
+        else:
+            self._pieces.append(data)
+        return 0
+
+    cdef bytes _joined(self):
+        if self._pieces is not None:
+            return b"".join(self._pieces)
+        return b"" if self._first is None else self._first
+
+    cdef int _give_up(self, object error) except -1:
+        future, self._future = self._future, None
+        self._stream._end_wait(future)
+        return 0
+
+
+@cython.final
+cdef class ReadVerb(PiecesVerb):
+    """stream.read()"""
+
+    @property
+    def __qualname__(self):
+        return f"{type(self._stream).__name__}.read"
+
+    cdef object _advance(self):
+        cdef Py_ssize_t size
+        if not PyLong_CheckExact(self._size):
+            return self._continue(self._stream._read_other(self._size))
+        try:
+            size = self._size
+        except OverflowError:
+            size = 0
+        if size <= 0:
+            return self._continue(self._stream._read_other(self._size))
+        data = self._piece(size)
+        return self._future if data is None else self._finish(data)
+
+
+@cython.final
+cdef class ReadAllVerb(PiecesVerb):
+    """stream.read_all()"""
+
+    @property
+    def __qualname__(self):
+        return f"{type(self._stream).__name__}.read_all"
+
+    cdef object _advance(self):
+        if self._stage == V_NEW and self._size is not None:
+            if not PyLong_CheckExact(self._size) or self._size < 0:
+                return self._continue(self._stream._read_all_other(self._size))
+        while True:
+            data = self._piece(READ_CHUNK)
+            if data is None:
+                return self._future
+            if PyBytes_GET_SIZE(data) == 0:
+                return self._finish(self._joined())
+            self._keep(data)
+            if self._size is not None and self._total > self._size:
+                self._stream._unread(self._joined())
+                raise self._stream._too_long(self._size, self._total)
+
+
+@cython.final
+cdef class ReadExactlyVerb(PiecesVerb):
+    """stream.readexactly()"""
+
+    @property
+    def __qualname__(self):
+        return f"{type(self._stream).__name__}.readexactly"
+
+    cdef object _advance(self):
+        cdef StreamPort stream = self._stream
+        cdef Py_ssize_t wanted
+        if not PyLong_CheckExact(self._size):
+            return self._continue(stream._read_exactly_other(self._size))
+        try:
+            wanted = self._size
+        except OverflowError:
+            wanted = -1
+        if wanted < 0:
+            return self._continue(stream._read_exactly_other(self._size))
+        try:
+            while self._total < wanted:
+                data = self._piece(wanted - self._total)
+                if data is None:
+                    return self._future
+                if PyBytes_GET_SIZE(data) == 0:
+                    raise stream._too_short(self._joined(), self._size)
+                self._keep(data)
+        except (_exc.TimeoutError, _CancelledError):
+            stream._unread(self._joined())
+            raise
+        if stream._quic._flags & F_FIN_RECEIVED and stream._quic._in.buffered == 0:
+            stream._finish_receive()  # nobody needs to ask for the end
+        return self._finish(self._joined())
+
+    cdef int _give_up(self, object error) except -1:
+        PiecesVerb._give_up(self, error)
+        if isinstance(error, (_exc.TimeoutError, _CancelledError)):
+            self._stream._unread(self._joined())
+        return 0
+
+
+_set_slots(<PyTypeObject *>ReadVerb)
+_set_slots(<PyTypeObject *>ReadAllVerb)
+_set_slots(<PyTypeObject *>ReadExactlyVerb)
