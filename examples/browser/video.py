@@ -74,7 +74,7 @@ class Viewer:
         except (
             builtins.TimeoutError,
             WebTransportError,
-        ):  # late, or the page stopped it, or has left
+        ):  # late, or stopped by the page
             self.late += 1
         finally:
             self.under_way -= 1

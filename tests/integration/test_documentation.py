@@ -180,9 +180,20 @@ RUNS = {
                     await stream.write_all("hello")
                     assert await stream.read_all() == b"HELLO"
                 """,
+        }
+    ),
+    "docs/howto/routing.md": Run(
+        after={
             5: """
-                async with client.connect(url + "room/caf%C3%A9?language=fr") as inside:
-                    assert await inside.datagrams.receive() == "café, fr".encode()
+                from pywebtransport.testing import serve as serve_app
+                async with serve_app(app) as own, own.client() as guest:
+                    async with guest.connect(own.url + "/room/caf%C3%A9?language=fr") as inside:
+                        assert await inside.datagrams.receive() == "café, fr".encode()
+                    async with guest.connect(own.url + "/v2/feed/news") as inside:
+                        assert await inside.datagrams.receive() == b"news, version 2"
+                    async with guest.connect(own.url + "/louder") as inside:
+                        await inside.datagrams.send(b"hello")
+                        assert await inside.datagrams.receive() == b"HELLO"
                 """,
         }
     ),
