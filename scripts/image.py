@@ -217,7 +217,9 @@ class Builder:
         self._binds[tree] = debian_root.prepare(tree, self._cache, self._environment)
         settings = Settings()
         purge = ["apt-get", "-qq", "purge", "-y", "--auto-remove", *NOT_IN_BASE]
-        self.run(tree, f"{shlex.join(purge)} > /dev/null", settings)
+        # The base image has no package lists either; with them, it would seem larger than it is.
+        clean = f"{shlex.join(purge)} > /dev/null; rm -rf /var/lib/apt/lists/*"
+        self.run(tree, clean, settings)
         before = size_of(tree)
         for name, rest in stage.steps:
             print(f"{stage.name or 'run'}: {name} {rest[:100]}", flush=True)
