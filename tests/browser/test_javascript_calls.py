@@ -277,7 +277,7 @@ async def test_calls_of_the_server(format: str, visit: VisitFactory) -> None:
         assert (failed.value.error_code, failed.value.message) == (-32603, "internal error")
         await rpc.notify("nothing")
         with pytest.raises(RpcTimeoutError):
-            await rpc.call("wait", "slow", timeout=0.1)
+            await rpc.call("never", timeout=0.1)
 
 
 async def test_server_cancels_its_call(visit: VisitFactory) -> None:
