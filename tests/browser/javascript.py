@@ -45,13 +45,38 @@ formats = pytest.mark.parametrize("format", FORMATS)
 HEADER = struct.Struct("!HI")
 
 
-def page_with_helper(browser: Browser, site: str) -> Iterator[Page]:
-    """A fixture: a tab with the page that imports the helper."""
-    tab = browser.open_page(f"{site}/helper.html")
+class HelperTabs:
+    """The tab with the page that imports the helper; another one if the browser lost it."""
+
+    def __init__(self, browser: Browser, site: str) -> None:
+        self._browser = browser
+        self._url = f"{site}/helper.html"
+        self._tab = browser.open_page(self._url)
+
+    def current(self) -> Page:
+        """A tab that works."""
+        if self._tab.crashed:
+            self.close()
+            self._tab = self._browser.open_page(self._url)
+        return self._tab
+
+    def close(self) -> None:
+        """Close the tab."""
+        self._tab.close()
+
+
+def tabs_with_helper(browser: Browser, site: str) -> Iterator[HelperTabs]:
+    """A fixture for a module: one tab serves all of its tests, as long as it lives."""
+    tabs = HelperTabs(browser, site)
     try:
-        yield tab
+        yield tabs
     finally:
-        tab.close()
+        tabs.close()
+
+
+def page_with_helper(helper_tabs: HelperTabs) -> Page:
+    """A fixture: the tab."""
+    return helper_tabs.current()
 
 
 def message(payload: bytes, type_id: int = 1) -> bytes:

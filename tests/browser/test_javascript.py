@@ -26,12 +26,14 @@ from .javascript import (
     formats,
     message,
     page_with_helper,
+    tabs_with_helper,
 )
 from .kinds import Kind
 
 pytestmark = IN_BROWSERS
 # One tab serves all tests here.
-page = pytest.fixture(scope="module")(page_with_helper)
+helper_tabs = pytest.fixture(scope="module")(tabs_with_helper)
+page = pytest.fixture(page_with_helper)
 
 
 # ------------------------------------------------------------------------------------ sessions

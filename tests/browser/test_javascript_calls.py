@@ -30,12 +30,14 @@ from .javascript import (
     formats,
     message,
     page_with_helper,
+    tabs_with_helper,
 )
 from .kinds import Kind
 
 pytestmark = IN_BROWSERS
 # One tab serves all tests here.
-page = pytest.fixture(scope="module")(page_with_helper)
+helper_tabs = pytest.fixture(scope="module")(tabs_with_helper)
+page = pytest.fixture(page_with_helper)
 
 
 # -------------------------------------------------------------------------------- remote calls
@@ -223,33 +225,6 @@ async def test_calls_end_with_the_session_or_with_close(visit: VisitFactory) -> 
         assert await shop.told.get() == "one"
         errors = await it.run("js.closeRpc")
         assert [error["name"] for error in errors.values()] == ["RpcCancelledError"] * 2
-
-
-async def test_page_survives_sessions_that_end_right_after_a_call(visit: VisitFactory) -> None:
-    """Chromium ends the process of a page whose streams have an unacknowledged end then."""
-    plans: asyncio.Queue[tuple[float, bool]] = asyncio.Queue()
-
-    async def handler(session: WebTransportSession) -> None:
-        delay, double = plans.get_nowait()
-        called = asyncio.Event()
-
-        async def end() -> None:
-            if double:
-                assert await rpc.call("double", 2) == 4
-            called.set()
-
-        async with RpcManager(session) as rpc:
-            rpc.register(end)
-            await called.wait()
-            await asyncio.sleep(delay)
-            await session.close(code=3)
-
-    async with visit(handler) as it:
-        for attempt in range(30):
-            plans.put_nowait((attempt % 5 * 0.0005, attempt % 2 == 0))
-            await it.run("js.openRpc")
-            await it.run("js.begin", "end", [])
-            await it.run("js.ended")
 
 
 @formats
