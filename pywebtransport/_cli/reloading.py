@@ -121,7 +121,7 @@ def _snapshot(directory: Path) -> _Snapshot:
                 path = os.path.join(folder, name)
                 try:
                     facts = os.stat(path)
-                except FileNotFoundError:
+                except OSError:  # it is gone, or a link to nowhere or to itself
                     continue
                 found[path] = (facts.st_mtime_ns, facts.st_size)
     return found
