@@ -314,7 +314,8 @@ async def test_a_fork_of_a_worker_sends_nothing(workers: Any) -> None:
                         status = 0
             finally:
                 os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        _, ended = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(ended) == 0
         back = await listen(one)
         await one.publish("a", b"from the worker")
         await two.publish("b", b"to the worker")
