@@ -107,6 +107,7 @@ async def test_streams_that_came_before_the_loss_are_accepted(pair: PairOfSessio
                 sent.append(await client.create_unidirectional_stream())
                 await sent[-1].write(b"x", wait_flush=False)
         client.flush_nowait()
+        assert client.connection is not None
         client.connection._shut()
         await accepting
         assert accepted == [stream.stream_id for stream in sent]
