@@ -10,6 +10,7 @@ file appears under its name when all of it is there and its SHA-256 is right.
 import argparse
 import asyncio
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from pywebtransport.stream import WebTransportReceiveStream
 
 PIECE = 256 * 1024
 KEY = re.compile(r"[0-9a-f]{16,64}")
+MOST_FILES = 1000  # of one session
+RESERVE = 256 * 2**20  # bytes of the disk that uploads leave free
 
 
 @dataclass
@@ -49,14 +52,20 @@ class Store:
         def begin(name: str, size: int, key: str) -> list[int]:
             """Remote method: number of the upload, and how many bytes are here already."""
             name = Path(name).name
-            if name.startswith(".") or not name or not KEY.fullmatch(key) or size < 0:
+            # The name is printed, and others will read it.
+            is_good = name.isprintable() and 0 < len(name.encode()) <= 255 and name[0] != "."
+            if not is_good or not KEY.fullmatch(key) or size < 0:
                 raise RpcError("a file needs a name, a size and a key", error_code=400)
             if (self.directory / name).exists():
                 raise RpcError(f"there is a file {name} already", error_code=409)
             part = self.directory / f".{key}.part"
+            offset = min(size, part.stat().st_size) if part.exists() else 0
+            room = shutil.disk_usage(self.directory).free - RESERVE
+            if len(uploads) >= MOST_FILES or size - offset > room:
+                raise RpcError("there is no room for another file", error_code=507)
             part.touch()
-            uploads.append(Upload(name, size, part, min(size, part.stat().st_size)))
-            return [len(uploads) - 1, uploads[-1].offset]
+            uploads.append(Upload(name, size, part, offset))
+            return [len(uploads) - 1, offset]
 
         async def finish(number: int, sha256: str | None = None) -> str:
             """Remote method: keep a file when all of it is here; returns its SHA-256."""
@@ -66,7 +75,12 @@ class Store:
             if sha256 not in (None, digest):
                 upload.part.unlink()
                 raise RpcError("the file has changed on its way", error_code=422)
-            upload.part.rename(self.directory / upload.name)
+            try:
+                # Unlike a rename, this replaces no file that has come meanwhile.
+                (self.directory / upload.name).hardlink_to(upload.part)
+            except FileExistsError:
+                raise RpcError(f"there is a file {upload.name} already", error_code=409) from None
+            upload.part.unlink()
             return digest
 
         async def receive(stream: WebTransportReceiveStream) -> None:
