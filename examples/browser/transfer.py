@@ -10,11 +10,10 @@ file appears under its name when all of it is there and its SHA-256 is right.
 import argparse
 import asyncio
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _files import Bar, hash_of, identity
+from _files import Bar, hash_of, identity, is_name, rename, room_in
 from _page import page, parser, run
 
 from pywebtransport import WebTransportError, WebTransportSession, connect
@@ -25,7 +24,6 @@ from pywebtransport.stream import WebTransportReceiveStream
 PIECE = 256 * 1024
 KEY = re.compile(r"[0-9a-f]{16,64}")
 MOST_FILES = 1000  # of one session
-RESERVE = 256 * 2**20  # bytes of the disk that uploads leave free
 
 
 @dataclass
@@ -52,16 +50,13 @@ class Store:
         def begin(name: str, size: int, key: str) -> list[int]:
             """Remote method: number of the upload, and how many bytes are here already."""
             name = Path(name).name
-            # The name is printed, and others will read it.
-            is_good = name.isprintable() and 0 < len(name.encode()) <= 255 and name[0] != "."
-            if not is_good or not KEY.fullmatch(key) or size < 0:
+            if not is_name(name) or not KEY.fullmatch(key) or size < 0:
                 raise RpcError("a file needs a name, a size and a key", error_code=400)
             if (self.directory / name).exists():
                 raise RpcError(f"there is a file {name} already", error_code=409)
             part = self.directory / f".{key}.part"
             offset = min(size, part.stat().st_size) if part.exists() else 0
-            room = shutil.disk_usage(self.directory).free - RESERVE
-            if len(uploads) >= MOST_FILES or size - offset > room:
+            if len(uploads) >= MOST_FILES or size - offset > room_in(self.directory):
                 raise RpcError("there is no room for another file", error_code=507)
             part.touch()
             uploads.append(Upload(name, size, part, offset))
@@ -75,12 +70,8 @@ class Store:
             if sha256 not in (None, digest):
                 upload.part.unlink()
                 raise RpcError("the file has changed on its way", error_code=422)
-            try:
-                # Unlike a rename, this replaces no file that has come meanwhile.
-                (self.directory / upload.name).hardlink_to(upload.part)
-            except FileExistsError:
-                raise RpcError(f"there is a file {upload.name} already", error_code=409) from None
-            upload.part.unlink()
+            if not rename(upload.part, self.directory / upload.name):
+                raise RpcError(f"there is a file {upload.name} already", error_code=409)
             return digest
 
         async def receive(stream: WebTransportReceiveStream) -> None:

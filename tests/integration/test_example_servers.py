@@ -1,4 +1,4 @@
-"""The server of the example for large transfers, against clients that mean harm."""
+"""The servers of the examples with pages, against clients that mean harm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,13 +21,19 @@ KEY = "0123456789abcdef"
 
 
 @pytest.fixture
-def transfer(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports an example by its name."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     before = set(sys.modules)
-    yield importlib.import_module("transfer")
+    yield importlib.import_module
     for name in set(sys.modules) - before:
-        if name in ("transfer", "_files", "_page"):
+        if (EXAMPLES / f"{name}.py").exists():
             del sys.modules[name]
+
+
+@pytest.fixture
+def transfer(example: Callable[[str], ModuleType]) -> ModuleType:
+    return example("transfer")
 
 
 async def put(rpc: RpcManager, name: str, key: str, data: bytes) -> str:
@@ -114,3 +120,23 @@ async def test_two_files_of_one_name_do_not_replace_each_other(
     assert error.error_code == 409
     kept = b"second" if outcomes[0] is error else b"first"
     assert (tmp_path / "one").read_bytes() == kept
+
+
+async def test_strokes_without_points_are_refused(
+    example: Callable[[str], ModuleType], serving: Serving, client_config: ClientFactory
+) -> None:
+    """They count towards no limit of the board."""
+    board = example("whiteboard").Board()
+    stroke = {"key": "k", "color": "red", "width": 1.0, "number": 0}
+    async with (
+        board.broker,
+        serving(board.handle) as served,
+        WebTransportClient(config=client_config()) as client,
+        client.connect(served.url()) as session,
+        RpcManager(session) as rpc,
+    ):
+        with pytest.raises(RpcError, match="needs a point"):
+            await rpc.call("draw", {**stroke, "points": []})
+        assert await rpc.call("everything") == []
+        await rpc.call("draw", {**stroke, "points": [0.1, 0.2]})
+        assert len(await rpc.call("everything")) == 1
