@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._plain import printable_line
 from .status import Status
 
 __all__ = ["run_with_reload"]
@@ -133,4 +134,4 @@ def _changed(before: _Snapshot, after: _Snapshot) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"pywebtransport serve: {text}", file=sys.stderr, flush=True)
+    print(f"pywebtransport serve: {printable_line(text)}", file=sys.stderr, flush=True)

@@ -62,7 +62,7 @@ class Publisher:
         max_size: Largest message in bytes.
 
     Attributes:
-        is_useless: The broker does not offer such streams.
+        is_useless: The broker does not offer such streams, or handles them too slowly.
     """
 
     def __init__(self, session: WebTransportSession, serializer: Serializer, max_size: int) -> None:
@@ -96,6 +96,9 @@ class Publisher:
         except SerializationError:
             return False  # it is large, or the call raises this error
         line = self._line
+        if line is not None and line.is_stuck:
+            self.is_useless = True
+            return False
         if line is None or line.is_over:
             line = await self._open()
             if line is None:
@@ -152,7 +155,12 @@ class Publisher:
 
 
 class _Line:
-    """One stream, and the messages on it that wait for an answer."""
+    """One stream, and the messages on it that wait for an answer.
+
+    Attributes:
+        is_over: It takes no more messages.
+        is_stuck: It was given up because the broker did not answer.
+    """
 
     def __init__(self, stream: WebTransportStream, serializer: Serializer) -> None:
         self._stream = stream
@@ -167,7 +175,7 @@ class _Line:
         # One timer for all, which stays although nearly all are answered in time.
         self._expiry: asyncio.TimerHandle | None = None
         self._expires_at = math.inf
-        self.is_over = False
+        self.is_over = self.is_stuck = False
         self._reader = self._loop.create_task(self._read(), name="pubsub answers")
         self._sent_before = 0
         self._timer = self._loop.call_later(_IDLE, self._look_idle)
@@ -264,6 +272,7 @@ class _Line:
         # has stopped reading has had time for its last answers.
         nobody_waits = all(future.done() for future, _ in self._waiting)
         if self._sent == self._sent_before and (nobody_waits or self.is_over):
+            self.is_stuck = bool(self._waiting)
             self._end(_given_up)
             self._reader.cancel()
         else:
