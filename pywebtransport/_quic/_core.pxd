@@ -178,7 +178,7 @@ cdef class QuicEndpoint:
 
     cpdef bint process(self, uint64_t now) except? True
     cdef int _want_flush(self) except -1
-    cdef int _resume(self, uint64_t now, uint64_t entered) except -1
+    cdef int _resume(self, uint64_t now) except -1
     cdef int _early_flush(self) except -1
     cdef int _take_foreign(self, bytes packet, uint64_t now) except -1
     cdef int _keep(self, object exc) except -1

@@ -186,7 +186,6 @@ cdef class QuicEndpoint:
         cdef int n
         cdef int more = 0
         cdef bint eager
-        cdef uint64_t entered
         if self._busy or self._delivering:
             self._again = True
             return True
@@ -195,7 +194,6 @@ cdef class QuicEndpoint:
             return False
         self._check_process()
         self._begin(now)
-        entered = self._seen
         eager = self._eager is not None and self._eager._open()
         try:
             if sock is None:
@@ -233,7 +231,7 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
             if eager:
-                self._resume(now, entered)
+                self._resume(now)
         self._after_turn()
         return self._e != NULL and (more > 0 or self._again or self._late or self._has_backlog)
 
@@ -337,11 +335,8 @@ cdef class QuicEndpoint:
             self._report(_error(rc, "receiving from another worker"))
         return 0
 
-    cdef int _resume(self, uint64_t now, uint64_t entered) except -1:
-        """Let woken tasks continue in this turn, and send what they write.
-
-        ``now`` was the time when the system's clock said ``entered``.
-        """
+    cdef int _resume(self, uint64_t now) except -1:
+        """Let woken tasks continue in this turn, and send what they write."""
         cdef uint64_t begun = _clock()
         cdef bint has_flush = self._flush_scheduled
         cdef Py_ssize_t resumed
@@ -361,8 +356,7 @@ cdef class QuicEndpoint:
         self._resumed = resumed  # together, both parts of the turn wake no more than one would
         try:
             # A network in memory has a clock of its own.
-            # What they wrote may have a time limit that has passed since then.
-            if self.process(now if self._routed else now + _clock() - entered):
+            if self.process(now if self._routed else now + _clock() - begun):
                 self._dirty = True
         finally:
             self._resumed = 0
