@@ -147,10 +147,14 @@ def get_stream(session: WebTransportSession, stream_id: StreamId) -> _AnyStream 
         stream_id: QUIC stream ID.
     """
     validate_stream_id(stream_id)
+    orphans = session._orphans
+    if orphans is not None:
+        # It may have been dropped in this very turn; then it must not be taken over afterwards.
+        orphans.settle()
     reference = session._streams.get(stream_id)
     stream = None if reference is None else reference()
-    if stream is not None and session._orphans is not None:
-        session._orphans.release(stream)
+    if stream is not None and orphans is not None:
+        orphans.release(stream)
     return stream
 
 

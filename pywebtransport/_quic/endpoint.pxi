@@ -186,6 +186,7 @@ cdef class QuicEndpoint:
         cdef int n
         cdef int more = 0
         cdef bint eager
+        cdef uint64_t started = _clock()
         if self._busy or self._delivering:
             self._again = True
             return True
@@ -231,7 +232,7 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
             if eager:
-                self._resume(now)
+                self._resume(now, started)
         self._after_turn()
         return self._e != NULL and (more > 0 or self._again or self._late or self._has_backlog)
 
@@ -335,8 +336,12 @@ cdef class QuicEndpoint:
             self._report(_error(rc, "receiving from another worker"))
         return 0
 
-    cdef int _resume(self, uint64_t now) except -1:
-        """Let woken tasks continue in this turn, and send what they write."""
+    cdef int _resume(self, uint64_t now, uint64_t started) except -1:
+        """Let woken tasks continue in this turn, and send what they write.
+
+        ``started`` is when the turn began by the clock that ``now`` may not be of: packets leave
+        with the time at which they leave.
+        """
         cdef uint64_t begun = _clock()
         cdef bint has_flush = self._flush_scheduled
         cdef Py_ssize_t resumed
@@ -356,7 +361,7 @@ cdef class QuicEndpoint:
         self._resumed = resumed  # together, both parts of the turn wake no more than one would
         try:
             # A network in memory has a clock of its own.
-            if self.process(now if self._routed else now + _clock() - begun):
+            if self.process(now if self._routed else now + _clock() - started):
                 self._dirty = True
         finally:
             self._resumed = 0

@@ -117,7 +117,7 @@ cdef extern from "engine/quicengine.h" nogil:
         const char *cert_file
         const char *key_file
         const char *ca_file
-        const void *ca_data
+        const char *ca_data
         size_t ca_data_len
         qe_verify verify
         const uint8_t (*cert_hashes)[32]

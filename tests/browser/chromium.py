@@ -72,6 +72,7 @@ class Chromium(Browser):
 
     def __init__(self, *features: str) -> None:
         super().__init__("chromium")
+        self._tabs: dict[str, Tab] = {}
         commands_in, self._commands_out = _high_pipe()
         self._answers, answers_out = _high_pipe()
         try:
@@ -119,7 +120,8 @@ class Chromium(Browser):
         self.call("Runtime.evaluate", {"expression": loaded, "awaitPromise": True}, session).result(
             START_TIMEOUT
         )
-        return Tab(self, context, session)
+        self._tabs[session] = tab = Tab(self, context, session)
+        return tab
 
     def close(self) -> None:
         """End the browser and remove its profile. Idempotent."""
@@ -139,6 +141,9 @@ class Chromium(Browser):
 
     def _event(self, message: dict[str, Any]) -> None:
         if message["method"] == "Inspector.targetCrashed":
+            tab = self._tabs.get(message["sessionId"])
+            if tab is not None:
+                tab.crashed = True
             self._commands.give_up("the page crashed", message["sessionId"])
 
     def _send(self, message: str) -> None:

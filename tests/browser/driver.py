@@ -128,7 +128,13 @@ class Commands:
 
 
 class Page(ABC):
-    """One tab, which shares nothing with the others."""
+    """One tab, which shares nothing with the others.
+
+    Attributes:
+        crashed: The browser has ended the process of the page.
+    """
+
+    crashed = False
 
     @abstractmethod
     async def run(self, function: str, *args: Any) -> Any:

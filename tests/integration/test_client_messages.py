@@ -57,7 +57,8 @@ async def test_rejection_names_the_url(serving: Serving, client_config: ClientFa
         served.app.add_middleware(refuse)
         with pytest.raises(errors.SessionRejectedError) as caught:
             await client.connect(served.url("/secret?room=1"))
-        assert served.url("/secret?room=1") in str(caught.value)
+        # Without the query, which may be a token.
+        assert f"{served.url('/secret')}?… was rejected" in str(caught.value)
         assert "403 (Forbidden)" in str(caught.value)
         assert caught.value.target_url == served.url("/secret?room=1")
     # To one who has the connection alone, too.

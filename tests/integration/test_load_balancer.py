@@ -420,5 +420,5 @@ async def test_get_connection_may_be_cancelled_anywhere(
             ):
                 assert (await balancer.get_load_balancer_stats())["active_connections"] == 0
                 index += 1
-            assert index > 1
+            assert index > 0  # the handshake; SETTINGS come with it
             assert (await balancer.get_load_balancer_stats())["active_connections"] == 1

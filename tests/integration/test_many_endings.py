@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import WebTransportClient
-from pywebtransport._states import ConnectionState, EventType, SessionCloseInfo
+from pywebtransport._states import ConnectionState, EventType, SessionCloseInfo, SessionState
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import ConnectionError, SessionClosedError, WebTransportError
 from pywebtransport.server._draining import close_all
@@ -165,8 +165,10 @@ async def test_sessions_that_are_not_told_yet_say_that_the_connection_is_lost(
 
     def first_is_told(_: object) -> None:
         """In this turn, nobody else knows of it yet."""
-        waiting = [session for session in sessions if not session.is_closed]
+        waiting = [session for session in sessions if session.close_info is None]
         assert len(waiting) == count - 1
+        # They say so already to whoever asks.
+        assert {session.state for session in waiting} == {SessionState.CLOSING}
         closed, aborted, asked, sent, created, used = waiting[-6:]
         closed.close_nowait(5, "a clean end")
         aborted.abort()

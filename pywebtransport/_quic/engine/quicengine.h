@@ -183,7 +183,7 @@ typedef struct qe_tls_options {
   const char *cert_file; /* PEM chain; NULL = none (client) */
   const char *key_file;  /* PEM key */
   const char *ca_file;   /* PEM roots; NULL = GnuTLS's trust store (client, verifying) */
-  const void *ca_data;   /* the roots themselves; ca_file then only names them in messages */
+  const char *ca_data;   /* the roots themselves; ca_file then only names them in messages */
   size_t ca_data_len;
   enum qe_verify verify;
   /* serverCertificateHashes: SHA-256 of the DER of the leaf. With count > 0 the chain and the

@@ -168,7 +168,7 @@ def test_impossible_limit_is_refused() -> None:
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("google.protobuf")]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigurationError, match=r"pywebtransport\[protobuf\]"):
+    with pytest.raises(ConfigurationError, match=r'pip install "protobuf>=4\.25"'):
         ProtobufSerializer(Struct)
 
 
