@@ -1,9 +1,12 @@
-"""For transfers of files: a progress bar, and what a file is known by."""
+"""For transfers of files: a progress bar, what a file is known by, and where it may go."""
 
 import hashlib
+import shutil
 import sys
 import time
 from pathlib import Path
+
+RESERVE = 256 * 2**20  # bytes of the disk that uploads leave free
 
 
 class Bar:
@@ -35,3 +38,23 @@ def identity(path: Path) -> tuple[int, str]:
     about = path.stat()
     text = f"{path.resolve()} {about.st_size} {about.st_mtime_ns}"
     return about.st_size, hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_name(name: str) -> bool:
+    """Whether a file may have this name, which is also printed."""
+    return name.isprintable() and 0 < len(name.encode()) <= 255 and not name.startswith(".")
+
+
+def room_in(directory: Path) -> int:
+    """Bytes that may be written there."""
+    return shutil.disk_usage(directory).free - RESERVE
+
+
+def rename(path: Path, new: Path) -> bool:
+    """Rename a file, unless there is one of the new name."""
+    try:
+        new.hardlink_to(path)
+    except FileExistsError:
+        return False
+    path.unlink()
+    return True

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _files import Bar, hash_of, identity
+from _files import Bar, hash_of, identity, is_name, rename, room_in
 from _page import page, parser, run
 
 from pywebtransport import WebTransportError, WebTransportSession, connect
@@ -23,6 +23,7 @@ from pywebtransport.stream import WebTransportReceiveStream
 
 PIECE = 256 * 1024
 KEY = re.compile(r"[0-9a-f]{16,64}")
+MOST_FILES = 1000  # of one session
 
 
 @dataclass
@@ -49,14 +50,17 @@ class Store:
         def begin(name: str, size: int, key: str) -> list[int]:
             """Remote method: number of the upload, and how many bytes are here already."""
             name = Path(name).name
-            if name.startswith(".") or not name or not KEY.fullmatch(key) or size < 0:
+            if not is_name(name) or not KEY.fullmatch(key) or size < 0:
                 raise RpcError("a file needs a name, a size and a key", error_code=400)
             if (self.directory / name).exists():
                 raise RpcError(f"there is a file {name} already", error_code=409)
             part = self.directory / f".{key}.part"
+            offset = min(size, part.stat().st_size) if part.exists() else 0
+            if len(uploads) >= MOST_FILES or size - offset > room_in(self.directory):
+                raise RpcError("there is no room for another file", error_code=507)
             part.touch()
-            uploads.append(Upload(name, size, part, min(size, part.stat().st_size)))
-            return [len(uploads) - 1, uploads[-1].offset]
+            uploads.append(Upload(name, size, part, offset))
+            return [len(uploads) - 1, offset]
 
         async def finish(number: int, sha256: str | None = None) -> str:
             """Remote method: keep a file when all of it is here; returns its SHA-256."""
@@ -66,7 +70,8 @@ class Store:
             if sha256 not in (None, digest):
                 upload.part.unlink()
                 raise RpcError("the file has changed on its way", error_code=422)
-            upload.part.rename(self.directory / upload.name)
+            if not rename(upload.part, self.directory / upload.name):
+                raise RpcError(f"there is a file {upload.name} already", error_code=409)
             return digest
 
         async def receive(stream: WebTransportReceiveStream) -> None:

@@ -55,6 +55,8 @@ class Board:
         """Remote method: begin a stroke, or go on with it."""
         if len(piece.points) > MAX_PIECE or len(piece.key) > 40 or len(piece.color) > 20:
             raise RpcError("this is too much at a time", error_code=413)
+        if len(piece.points) < 2:  # or strokes that take no room would be without number
+            raise RpcError("a stroke needs a point", error_code=400)
         piece.points = [round(number, 4) for number in piece.points]
         piece.number = next(self._numbers)
         known = self.strokes.get(piece.key)

@@ -138,7 +138,7 @@ def read_certificate(data: bytes) -> CertificateFacts:
             key=_kind_of_key(found),
             hash=digest.hex(),
         )
-    except ValueError as error:
+    except Exception as error:  # cryptography has many more kinds than ValueError
         raise CertificateError(f"the certificate cannot be read: {error}") from error
 
 

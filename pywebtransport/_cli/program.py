@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .._plain import printable_line
 from .._version import __version__
 from ..exceptions import WebTransportError
 from ..utils._system import explain_os_error
@@ -68,4 +69,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(verb: str, text: str) -> None:
-    print(f"pywebtransport {verb}: error: {text}", file=sys.stderr)
+    """Print why the verb ended; the text may have words of the server."""
+    print(f"pywebtransport {verb}: error: {printable_line(text)}", file=sys.stderr)

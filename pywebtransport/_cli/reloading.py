@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._plain import printable_line
 from .status import Status
 
 __all__ = ["run_with_reload"]
@@ -121,7 +122,7 @@ def _snapshot(directory: Path) -> _Snapshot:
                 path = os.path.join(folder, name)
                 try:
                     facts = os.stat(path)
-                except FileNotFoundError:
+                except OSError:  # it is gone, or a link to nowhere or to itself
                     continue
                 found[path] = (facts.st_mtime_ns, facts.st_size)
     return found
@@ -133,4 +134,4 @@ def _changed(before: _Snapshot, after: _Snapshot) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"pywebtransport serve: {text}", file=sys.stderr, flush=True)
+    print(f"pywebtransport serve: {printable_line(text)}", file=sys.stderr, flush=True)

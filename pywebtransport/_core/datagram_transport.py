@@ -645,7 +645,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
             queue = self._queue
             if queue is not None and queue.waiting and (is_first or not line):
                 break
-            if self.is_closed and not (queue is not None and queue.waiting):
+            is_over = self._closed or self._session._is_over
+            if is_over and not (queue is not None and queue.waiting):
                 raise self.closed_error("no datagram can be received")
             turn: Turn = self._session._eager.create_future(loop)
             line.join(turn, first=is_first)

@@ -86,14 +86,14 @@ class IncomingStreams(IncomingPort, Generic[_StreamT]):
                 first is None
                 or second is None
                 or not (first.turns or first.served or second.turns or second.served)
-                or session.is_closed
+                or session._is_over
             ):
                 stream: _StreamT | None
                 stream = session._take_stream(self._bidirectional, self._unidirectional)
                 if stream is not None:
                     self._taken += 1
                     return stream
-                if session.is_closed:
+                if session._is_over:
                     raise StopAsyncIteration
             if self._acceptors is None:
                 if session._acceptors is None:

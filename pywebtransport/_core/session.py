@@ -241,6 +241,11 @@ class WebTransportSession(SessionPort, EventEmitter):
         return self.state in _OVER
 
     @property
+    def _is_over(self) -> bool:
+        """As ``is_closed``, but streams and datagrams that came before a loss are here."""
+        return self._state in _OVER
+
+    @property
     def close_info(self) -> SessionCloseInfo | None:
         """How the session ended; None while it is open."""
         return self._close_info

@@ -31,7 +31,8 @@ class LocalBackend(MemoryBackend):
     In a worker process (``workers`` of ``ServerApp.run`` or ``run_workers``), it exchanges messages
     with the other workers through their common parent process, over inherited sockets: no port is
     opened, and no other program can connect. In any other process, it is a
-    :class:`MemoryBackend`. A ``Broker`` without a backend uses one.
+    :class:`MemoryBackend`. A ``Broker`` without a backend uses one. A fork of a worker cannot
+    publish with the backends of that worker.
 
     A subscriber in the process of the publisher gets a message before ``publish`` returns; other
     workers get it afterwards. Each worker gets all messages, whoever has subscribed to them.

@@ -124,7 +124,7 @@ class WorkerLink:
 
         Cancellation: the member leaves anyway.
         """
-        if self._members.get(name) is not member:
+        if self._members.get(name) is not member or os.getpid() != self.pid:
             return
         try:
             if len(self._members) == 1:
@@ -140,7 +140,7 @@ class WorkerLink:
         """Send a message to the members of this name in the other workers, without waiting.
 
         Raises:
-            ConnectionError: The supervisor is gone.
+            ConnectionError: The supervisor is gone, or this process is a fork of the worker.
         """
         self._check()
         self._put(message_frame(name, channel.encode(), bytes(payload)))
@@ -153,6 +153,7 @@ class WorkerLink:
 
         Cancellation: safe.
         """
+        self._check()
         if self._room is None:
             self._room = Waiters()
         while self.is_full and not self._ended:
@@ -173,6 +174,12 @@ class WorkerLink:
                 break
 
     def _check(self) -> None:
+        if os.getpid() != self.pid:
+            # Its frames would get in between those of the worker.
+            raise ConnectionError(
+                "this process is a fork of a worker: the connection to the other workers is the "
+                "worker's"
+            )
         if self._ended:
             raise ConnectionError("the supervisor of the workers is gone")
 

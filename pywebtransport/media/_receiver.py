@@ -13,6 +13,7 @@ from ..exceptions import (
     ConfigurationError,
     StreamError,
     StreamResetError,
+    TimeoutError,
     WebTransportError,
     invalid_config,
 )
@@ -46,7 +47,8 @@ class FrameReceiverStats:
         returned: Frames that your loop got.
         overtaken: Frames that were dropped because a newer one was returned, or waited, or because
             there was no room.
-        cut: Frames whose streams the sender has reset.
+        cut: Frames whose streams the sender has reset, or that stopped arriving for longer than
+            ``read_timeout``.
         missing: Numbers that were skipped in ``FrameOrder.SEQUENCE``: those frames were dropped
             or cut, or had not arrived in time.
         too_large: Frames larger than ``max_frame_size``, or without room; their streams were
@@ -266,6 +268,11 @@ class FrameReceiver(AsyncCloseable, AsyncIterator[Frame]):
         except StreamError as error:
             stats.malformed += 1
             _logger.debug("stream %d has no frame: %s", stream.stream_id, printable(error))
+        except TimeoutError:  # read_timeout of the streams
+            stats.cut += 1
+            stream.stop_sending(MediaCode.LATE)
+            if sequence is not None:
+                self._note_cut(sequence)
         except WebTransportError as error:
             _logger.debug("a frame was lost: %s", printable(error))
         except asyncio.CancelledError:

@@ -6,8 +6,10 @@ from .._core.structured_stream import MESSAGE_HEADER
 from ..exceptions import SerializationError, StreamError, TimeoutError
 from ..stream import WebTransportReceiveStream
 
-__all__ = ["MessageReader"]
+__all__ = ["LARGE", "MessageReader"]
 
+LARGE = 1024
+"""Bytes of a message whose decoding may take as long as that of several small ones."""
 _CHUNK = 16_384
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from ..exceptions import SerializationError
+from ..exceptions import SerializationError, WebTransportError
 from ..rpc import RpcErrorCode
 from ..rpc._incoming import failure_for
 from ..rpc._messages import Failure
@@ -17,7 +18,7 @@ from ..stream import WebTransportStream
 from ..utils._logs import shared_log
 from ..utils._tasks import is_being_cancelled
 from ..utils._text import printable
-from ._frames import MessageReader
+from ._frames import LARGE, MessageReader
 from ._messages import PUBLICATIONS, PUBLISH, PUBLISHING_REGISTRY, Published, Refused
 from ._wire import MAX_ANSWER, MAX_PUBLICATION, FrameCodec
 
@@ -62,14 +63,17 @@ async def take_publications(
     while messages := await reader.read():
         refused: list[bytes] = []
         for told, (type_id, payload) in enumerate(messages):
-            if told % _STEP == _STEP - 1:
-                await turns.pause()
+            if total % _STEP == _STEP - 1 or len(payload) > LARGE:
+                await turns.pause(small=True)
             try:
                 waiting = publish(type_id, payload)
                 if waiting is not None:
                     if told:  # the messages before it need not wait
-                        await stream.write(b"".join(refused) + answers.encode(Published(total)))
-                        refused.clear()
+                        done = b"".join(refused) + answers.encode(Published(total))
+                        # It neither waits nor fails here, because this message is on its way.
+                        with contextlib.suppress(WebTransportError):
+                            await stream.write(done, wait_flush=False)
+                            refused.clear()
                     await waiting
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise

@@ -127,6 +127,7 @@ class PubSubManager(AsyncCloseable):
         self._last_number = 0
         self._subscriptions: dict[int, Subscription] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._has_all_streams = False
         self._closed = False
 
     # ---------------------------------------------------------------- properties
@@ -143,8 +144,8 @@ class PubSubManager(AsyncCloseable):
 
     @property
     def is_over(self) -> bool:
-        """Whether no more messages will come: closed here, or the session has ended."""
-        return self._closed or self._session.is_closed
+        """Whether no more streams will come: closed here, or the session has ended."""
+        return self._closed or self._has_all_streams
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -421,6 +422,7 @@ class PubSubManager(AsyncCloseable):
             if not self._hand_over(opening, stream, structured):
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)
             await turns.pause()
+        self._has_all_streams = True
         for subscription in self.subscriptions:
             subscription.look_again()
 

@@ -22,7 +22,7 @@ from ..session import WebTransportSession
 from ..stream import WebTransportStream
 from ..utils._text import printable
 from ._exceptions import pubsub_error
-from ._frames import MessageReader
+from ._frames import LARGE, MessageReader
 from ._messages import PUBLICATIONS, PUBLISH, PUBLISHING_REGISTRY, Published, PubSubMessage, Refused
 from ._wire import MAX_ANSWER, MAX_PUBLICATION, FrameCodec
 
@@ -35,6 +35,12 @@ _IDLE = 5.0
 
 _MOST_UNSENT = 262_144
 """Bytes that may wait for the broker to read; further messages are published by calls."""
+_MOST_WAITING = 16_384
+"""Messages that may wait for an answer; so may further ones, as calls."""
+_EXPIRY_STEP = 0.01
+"""Seconds between two looks at the timeouts of all messages that wait."""
+_STEP = 8
+"""Answers between two readings of the clock."""
 
 # What a message waits for: None if it was published, a refusal, or the error to raise.
 _Answer: TypeAlias = "Refused | Callable[[], WebTransportError] | object | None"
@@ -56,7 +62,7 @@ class Publisher:
         max_size: Largest message in bytes.
 
     Attributes:
-        is_useless: The broker does not offer such streams.
+        is_useless: The broker does not offer such streams, or handles them too slowly.
     """
 
     def __init__(self, session: WebTransportSession, serializer: Serializer, max_size: int) -> None:
@@ -90,6 +96,9 @@ class Publisher:
         except SerializationError:
             return False  # it is large, or the call raises this error
         line = self._line
+        if line is not None and line.is_stuck:
+            self.is_useless = True
+            return False
         if line is None or line.is_over:
             line = await self._open()
             if line is None:
@@ -146,7 +155,12 @@ class Publisher:
 
 
 class _Line:
-    """One stream, and the messages on it that wait for an answer."""
+    """One stream, and the messages on it that wait for an answer.
+
+    Attributes:
+        is_over: It takes no more messages.
+        is_stuck: It was given up because the broker did not answer.
+    """
 
     def __init__(self, stream: WebTransportStream, serializer: Serializer) -> None:
         self._stream = stream
@@ -161,14 +175,14 @@ class _Line:
         # One timer for all, which stays although nearly all are answered in time.
         self._expiry: asyncio.TimerHandle | None = None
         self._expires_at = math.inf
-        self.is_over = False
+        self.is_over = self.is_stuck = False
         self._reader = self._loop.create_task(self._read(), name="pubsub answers")
         self._sent_before = 0
         self._timer = self._loop.call_later(_IDLE, self._look_idle)
 
     async def publish(self, frame: bytes, timeout: float | None) -> _Answer:
         """Send an encoded message, and wait for the answer."""
-        if self._stream.write_buffer_size > _MOST_UNSENT:
+        if self._stream.write_buffer_size > _MOST_UNSENT or len(self._waiting) >= _MOST_WAITING:
             return _NOT_SENT
         try:
             # Queued at once, so that the answers are in the order of these calls.
@@ -195,10 +209,15 @@ class _Line:
     async def _read(self) -> None:
         """Pass the answers on until the stream ends."""
         reader = MessageReader(self._stream, MAX_ANSWER)
+        turns = self._stream.session.turns
+        count = 0
         lost: Callable[[], WebTransportError] = _given_up
         try:
             while messages := await reader.read():
                 for type_id, payload in messages:
+                    count += 1
+                    if count % _STEP == 0 or len(payload) > LARGE:
+                        await turns.pause(small=True)
                     self._take(self._answers.decode(type_id, payload))
         except SessionClosedError as error:
             lost = partial(_session_over, error)
@@ -246,11 +265,16 @@ class _Line:
             else:
                 following = min(following, when)
         if following < math.inf:
-            self._expire_at(following)
+            self._expire_at(max(following, now + _EXPIRY_STEP))
 
     def _look_idle(self) -> None:
-        if self._sent == self._sent_before and not self._waiting:
+        # Nobody waits for the answers that a broker owes to callers whose time was up. One that
+        # has stopped reading has had time for its last answers.
+        nobody_waits = all(future.done() for future, _ in self._waiting)
+        if self._sent == self._sent_before and (nobody_waits or self.is_over):
+            self.is_stuck = bool(self._waiting)
             self._end(_given_up)
+            self._reader.cancel()
         else:
             self._sent_before = self._sent
             self._timer = self._loop.call_later(_IDLE, self._look_idle)

@@ -192,8 +192,9 @@ class Subscription(AsyncCloseable):
 
     def _take(self) -> tuple[int, bytes] | None:
         """Take the oldest message; None if there is none yet."""
-        if not self._queue and not self._closed and self._manager.is_over:
-            # The session ended before the broker opened the stream.
+        if self._stream is None and not self._closed and self._manager.is_over:
+            # The session ended before the broker opened the stream. Otherwise the reader of the
+            # stream says how it ended, once it has everything that arrived.
             self.end(self._manager.session_error())
         if self._queue:
             return self._queue.pop()

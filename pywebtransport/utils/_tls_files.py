@@ -35,7 +35,7 @@ def certificate_validity(path: _Path) -> tuple[datetime, datetime]:
     try:
         leaf = x509.load_pem_x509_certificates(_read(path))[0]
         return leaf.not_valid_before_utc, leaf.not_valid_after_utc
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, x509.InvalidVersion) as error:
         raise CertificateError(
             f"certificate file {printable(path)} cannot be read: {printable(error)}",
             certificate_path=str(path),
@@ -90,7 +90,7 @@ def _look(certfile: _Path, keyfile: _Path) -> tuple[_Path, str] | None:
         )
     try:
         chain = x509.load_pem_x509_certificates(certificates)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return certfile, "a certificate in it is damaged or cut short"
     try:
         private = load_pem_private_key(key, None)

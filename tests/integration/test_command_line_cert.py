@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 
 from pywebtransport import WebTransportError
 from pywebtransport._cli import certificates, main
+from pywebtransport.exceptions import CertificateError
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
+from pywebtransport.utils._tls_files import certificate_validity, why_unusable
 from tests.support.certificates import Certificates, Pair
 
 
@@ -100,6 +104,31 @@ def test_addresses_are_compared_as_addresses(certs: Certificates) -> None:
     facts = certificates.read_certificate(certs.server.der)
     assert facts.is_for("0:0:0:0:0:0:0:1")
     assert not facts.is_for("::2")
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"),  # its version
+        (b"\x06\x03\x55\x1d\x13", b"\x06\x03\x55\x1d\x11"),  # two subjectAltNames
+        (b"\x06\x03\x55\x04\x03\x0c", b"\x06\x03\x55\x04\x03\x03"),  # name of another kind
+    ],
+)
+def test_a_malformed_certificate_is_an_error_of_ours(
+    tmp_path: Path, part: bytes, other: bytes
+) -> None:
+    """Whatever the parser raises: ``probe`` reads certificates of unknown servers."""
+    made, keyfile = generate_self_signed_cert("localhost", str(tmp_path))
+    der = ssl.PEM_cert_to_DER_cert(Path(made).read_text())
+    assert part in der
+    der = der.replace(part, other)
+    with pytest.raises(CertificateError, match="cannot be read"):
+        certificates.read_certificate(der)
+    broken = tmp_path / "broken.crt"
+    broken.write_text(ssl.DER_cert_to_PEM_cert(der))
+    with contextlib.suppress(CertificateError):  # some can be used
+        certificate_validity(broken)
+    why_unusable(broken, Path(keyfile))
 
 
 def test_a_kept_certificate_is_replaced_when_it_is_of_no_use(

@@ -125,6 +125,21 @@ def test_a_server_that_refuses(connect: Connect) -> None:
     assert re.match(r"pywebtransport connect: error: .*403 \(Forbidden\)", errors)
 
 
+def test_words_of_a_server_that_hangs_up_are_escaped(connect: Connect) -> None:
+    status, output, errors = connect("/hangup")
+    assert (status != 0, output) == (True, "")
+    assert errors.startswith("pywebtransport connect: error: ")
+    assert errors.removesuffix("\n").isprintable()
+
+
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its text may have words of an application."""
+    assert main(["serve", "no\x1b[2J\nsuch:app"]) == 2
+    errors = capsys.readouterr().err
+    assert r"no\x1b[2J" in errors
+    assert errors.removesuffix("\n").isprintable()
+
+
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["connect", f"https://127.0.0.1:{free_port()}/"]) == 4
     captured = capsys.readouterr()

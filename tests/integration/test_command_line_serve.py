@@ -151,6 +151,7 @@ def test_reload_starts_again_after_a_change(tmp_path: Path) -> None:
     module.write_text(
         f"from {FACTORY.partition(':')[0]} import *\napp = create_echo_server_app()\n"
     )
+    (tmp_path / "itself.py").symlink_to("itself.py")
     options = ["--port", "0", "--reload", "--json"]
     with running(tmp_path, "serve", "shop:app", *options, cwd=tmp_path) as program:
         first = program.read_banner()

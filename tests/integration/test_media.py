@@ -202,6 +202,25 @@ async def test_order_waits_for_missing_frames_and_not_for_ever(pair: PairOfSessi
         assert (stats.cut, stats.missing, stats.overtaken, stats.returned) == (1, 2, 1, 4)
 
 
+async def test_a_frame_that_stops_arriving_is_cut(pair: PairOfSessions) -> None:
+    loop = asyncio.get_running_loop()
+    async with (
+        pair(server={"read_timeout": 0.2}) as (client, server),
+        FrameReceiver(server, order=SEQUENCE, patience=60) as receiver,
+    ):
+        stalled = [await client.create_unidirectional_stream() for _ in range(2)]
+        await stalled[0].write(header(0) + b"0")
+        await stalled[1].write(header(1)[:5])
+        sender = await client.create_unidirectional_stream()
+        await sender.write(header(1) + b"1", end_stream=True)
+        began = loop.time()
+        assert (await anext(receiver)).sequence == 1
+        assert loop.time() - began < 30
+        assert [await stream.wait_stopped() for stream in stalled] == [MediaCode.LATE] * 2
+        stats = receiver.stats
+        assert (stats.cut, stats.missing, stats.bytes_held) == (2, 1, 0)
+
+
 async def test_end_of_the_session_returns_what_is_here(pair: PairOfSessions) -> None:
     async with (
         pair() as (client, server),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from pywebtransport.pubsub import (
     PubSubManager,
     TopicForbiddenError,
 )
+from pywebtransport.pubsub import _publisher as publisher
 from pywebtransport.pubsub._messages import PUBLISHING_REGISTRY, Published, Refused
 from pywebtransport.rpc import (
     RpcCancelledError,
@@ -93,6 +95,14 @@ async def raw_publications(session: WebTransportSession) -> WebTransportStream:
 
 def on(stream: WebTransportStream) -> StructuredStream[Any]:
     return StructuredStream(stream, JSONSerializer(), PUBLISHING_REGISTRY)
+
+
+async def until_line(member: PubSubManager) -> publisher._Line:
+    """The client's side of the first stream of publications."""
+    await until(lambda: member._publisher._line)
+    line = member._publisher._line
+    assert line is not None
+    return line
 
 
 # ------------------------------------------------------------------------- messages
@@ -357,6 +367,26 @@ async def test_each_message_has_its_own_timeout(linked: Linked) -> None:
         assert [round(each) for each in took] == [5, 2, 30, 3, 2]
 
 
+async def test_timeouts_that_are_close_together_need_few_looks(
+    linked: Linked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at them is one at all messages that wait."""
+    looks = 0
+    expire = publisher._Line._expire
+
+    def look(line: Any) -> None:
+        nonlocal looks
+        looks += 1
+        expire(line)
+
+    monkeypatch.setattr(publisher._Line, "_expire", look)
+    async with linked(authorize=hanging) as (_, member):
+        waiting = [member.publish("slow", timeout=1 + number / 10_000) for number in range(100)]
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {RpcTimeoutError}
+    assert 1 <= looks <= 4
+
+
 async def test_messages_before_a_slow_one_are_answered(linked: Linked) -> None:
     async with linked(authorize=hanging) as (_, member):
         quick = asyncio.create_task(member.publish("quick"))
@@ -365,6 +395,154 @@ async def test_messages_before_a_slow_one_are_answered(linked: Linked) -> None:
         slow.cancel()
         await asyncio.wait([slow])
         assert slow.cancelled()
+
+
+async def test_a_message_whose_answer_cannot_be_written_is_published(linked: Linked) -> None:
+    """What it waits for is awaited, although the client has stopped reading."""
+
+    def authorize(session: WebTransportSession, action: str, topic: str) -> Awaitable[bool]:
+        return allowed(session, action, topic)
+
+    async with linked(authorize=authorize) as (broker, member):
+        stream = await raw_publications(member.session)
+        stream.stop_sending()
+        one = on(stream).encode
+        frames = [one(PUBLISHING_REGISTRY[17]("a", number)) for number in range(2)]
+        await stream.write(b"".join(map(b"".join, frames)))
+        await until(lambda: broker.get_stats()["published"] == 2)
+        await until(lambda: open_at(broker) == 0)
+
+
+async def test_messages_that_many_others_would_precede_are_calls(
+    linked: Linked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pywebtransport.pubsub._publisher._MOST_WAITING", 3)
+    async with linked(authorize=hanging) as (_, member):
+        waiting = [asyncio.create_task(member.publish("slow")) for _ in range(4)]
+        await asyncio.sleep(0)
+        await member.publish("quick")
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
+async def test_a_stream_without_answers_is_given_up(linked: Linked) -> None:
+    """Once nobody waits for them; then messages are calls, which no slow one holds up."""
+    async with linked(authorize=hanging) as (broker, member):
+        with pytest.raises(RpcTimeoutError):
+            await member.publish("slow", timeout=0.5)
+        line = member._publisher._line
+        assert line is not None
+        await until(lambda: line.is_over)
+        await member.publish("quick", timeout=5)
+        assert open_at(broker) == 1
+
+
+@asynccontextmanager
+async def hostile(
+    serving: Serving, client_config: ClientFactory, converse: Callable[..., Awaitable[None]]
+) -> AsyncIterator[PubSubManager]:
+    """A member whose broker answers in its own way."""
+
+    async def handler(session: WebTransportSession) -> None:
+        rpc = RpcManager(session)
+        rpc.register_conversation("pubsub.publications", converse)
+        await rpc.serve()
+
+    async with (
+        serving(handler) as served,
+        WebTransportClient(config=client_config()) as client,
+        client.connect(served.url()) as session,
+        PubSubManager(session) as member,
+    ):
+        yield member
+
+
+async def test_a_broker_that_stops_reading_and_says_nothing(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async def converse(stream: WebTransportStream) -> None:
+        await stream.read()
+        stream.stop_sending()
+        await asyncio.get_running_loop().create_future()
+
+    async with hostile(serving, client_config, converse) as member:
+        first = asyncio.create_task(member.publish("a", timeout=3600))
+        line = await until_line(member)
+        await until(lambda: not line._stream.is_writable)
+        second = asyncio.create_task(member.publish("a", timeout=3600))
+        with pytest.raises(RpcCancelledError, match="gave the publication up"):
+            await first
+        await until(lambda: line._reader.done())
+        second.cancel()
+        await asyncio.wait([second])
+
+
+async def test_useless_answers_leave_turns_to_others(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any number of answers may say that nothing was published yet."""
+    monkeypatch.setattr("pywebtransport.utils._turns._SLICE_NS", 0)
+    count = 400
+
+    async def converse(stream: WebTransportStream) -> None:
+        answer = b"".join(on(stream).encode(Published(0)))
+        await stream.write(answer * count + b"".join(on(stream).encode(Published(1))))
+        await stream.close()
+
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with hostile(serving, client_config, converse) as member:
+        before: list[int] = []
+        take = publisher._Line._take
+
+        def noted(line: Any, answer: object) -> None:
+            before.append(turns)
+            take(line, answer)
+
+        monkeypatch.setattr(publisher._Line, "_take", noted)
+        watcher = asyncio.create_task(watch())
+        await member.publish("a")
+        watcher.cancel()
+        assert len(before) == count + 1
+        assert max(Counter(before).values()) <= 16
+
+
+async def test_large_messages_leave_turns_to_others(
+    linked: Linked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are not enough of them in a read to be counted."""
+    monkeypatch.setattr("pywebtransport.utils._turns._SLICE_NS", 0)
+    loop = asyncio.get_running_loop()
+    turn = 0
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(next_turn)
+
+    seen: list[int] = []
+
+    def authorize(session: WebTransportSession, action: str, topic: str) -> bool:
+        seen.append(turn)
+        return True
+
+    async with linked(authorize=authorize) as (broker, member):
+        stream = await raw_publications(member.session)
+        await until(lambda: open_at(broker))
+        frame = b"".join(on(stream).encode(PUBLISHING_REGISTRY[17]("a", "x" * 12_000)))
+        next_turn()
+        await stream.write(frame * 16)
+        await stream.close()
+        await until(lambda: open_at(broker) == 0)
+    assert len(seen) == 16
+    assert max(Counter(seen).values()) <= 2
 
 
 @pytest.mark.parametrize("end", ["manager", "session", "server"])

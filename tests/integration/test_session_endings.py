@@ -35,6 +35,18 @@ def in_order(
 # ---------------------------------------------------------------------------- abort
 
 
+async def test_the_words_of_the_peer_are_escaped_in_messages(pair: PairOfSessions) -> None:
+    """They can neither drive a terminal nor forge a line of a log."""
+    async with pair() as (client, server):
+        await server.close(code=7, reason="gone\x1b[2J\nfine")
+        await client.wait_closed()
+        with pytest.raises(SessionClosedError) as caught:
+            await client.create_bidirectional_stream()
+        assert caught.value.reason == "gone\x1b[2J\nfine"
+        assert caught.value.message.isprintable()
+        assert r"with code 7 (gone\x1b[2J\nfine)" in caught.value.message
+
+
 @ENDS
 @pytest.mark.parametrize("dialect", [2, 7, 14, 16])
 async def test_abort_ends_at_once_and_without_words(

@@ -293,6 +293,36 @@ def test_a_fork_of_a_worker_is_no_worker() -> None:
             worker_link.set_worker_link(None)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+async def test_a_fork_of_a_worker_sends_nothing(workers: Any) -> None:
+    """Its copies of the backends neither publish nor end what the worker has."""
+    async with workers() as made:
+        ((one,), (two,)) = [await made.start() for _ in range(2)]
+        heard = await listen(two)
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                one.begin_publishing("a", b"from the fork")
+            except ConnectionError as error:
+                status = 2
+                if "is a fork of a worker" in str(error):
+                    closing = one.close()
+                    try:
+                        closing.send(None)
+                    except StopIteration:
+                        status = 0
+            finally:
+                os._exit(status)
+        _, ended = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(ended) == 0
+        back = await listen(one)
+        await one.publish("a", b"from the worker")
+        await two.publish("b", b"to the worker")
+        await until(lambda: len(heard) == 2 and len(back) == 2)
+        assert ("a", b"from the worker") in heard
+
+
 async def test_a_worker_that_ended_is_heard_to_its_last_message(workers: Any) -> None:
     async with workers() as made:
         (other,) = await made.start()

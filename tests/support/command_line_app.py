@@ -38,6 +38,7 @@ async def fails(session: WebTransportSession) -> None:
 @app.route("/forbidden")
 @app.route("/busy")
 @app.route("/stuck")
+@app.route("/hangup")
 async def never(session: WebTransportSession) -> None:
     """The middleware answers."""
 
@@ -47,6 +48,9 @@ async def doorkeeper(session: WebTransportSession) -> bool:
     """Refuses some paths, and answers one never."""
     if session.path == "/busy":
         raise SessionRejectedError(status_code=503, headers={"retry-after": "3"})
+    if session.path == "/hangup":
+        assert session.connection is not None
+        session.connection.close_nowait(5, "gone\x1b[2J")
     if session.path == "/stuck":
         await asyncio.Event().wait()
     return session.path != "/forbidden"
