@@ -67,4 +67,6 @@ async def poll(session: WebTransportSession) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python step5.py VOTER")
     print(token_of(sys.argv[1]))
