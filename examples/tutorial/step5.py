@@ -41,7 +41,7 @@ def totals_of(name: str) -> bytes:
 
 async def show(session: WebTransportSession, name: str) -> None:
     """Send the totals five times a second."""
-    while True:
+    while not session.is_closed:
         session.datagrams.try_send(totals_of(name))
         await asyncio.sleep(0.2)
 
