@@ -174,7 +174,7 @@ ON_BARE_SYSTEM := make demo DEMO_SIZE=32MiB; make test-engine; make test-quic
 WITHOUT_LIBRARIES := make built-wheel; \
   DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y "libngtcp2*" libgnutls28-dev > /dev/null; \
   if ldconfig -p | grep ngtcp2; then exit 1; fi; \
-  python3 scripts/try_wheel.py --hide build/wheel/*.whl
+  python3 scripts/try_wheel.py build/wheel/*.whl
 
 .PHONY: test-debian13
 test-debian13: system-python ## Demonstration, C tests, tests of the binding and a wheel on a bare Debian 13 (as root)
@@ -209,8 +209,11 @@ test-image: system-python ## Do what the Dockerfile says on a bare Debian 13, an
 	@$(PYTHON) scripts/image.py
 
 TRY_GIVEN := apt-get -qq update; \
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv > /dev/null; \
-  python3 scripts/try_wheel.py --hide dist/*.whl
+  export DEBIAN_FRONTEND=noninteractive; \
+  apt-get -qq install -y --no-install-recommends python3-venv > /dev/null; \
+  apt-get -qq purge -y "libngtcp2*" > /dev/null; \
+  if ldconfig -p | grep ngtcp2; then exit 1; fi; \
+  python3 scripts/try_wheel.py dist/*.whl
 
 .PHONY: test-versions
 test-versions: ## Python tests on each of python3.11 to python3.14 that is there

@@ -6,6 +6,7 @@ python examples/authentication.py            serves, and prints the URL of ann w
 import argparse
 import asyncio
 import base64
+import builtins
 import hmac
 import secrets
 import time
@@ -63,7 +64,7 @@ async def log_in(session: WebTransportSession) -> None:
         async with asyncio.timeout(5):
             stream = await anext(session.incoming_bidirectional_streams())
             token = (await stream.read_all(max_size=1_000)).decode(errors="replace")
-    except TimeoutError:
+    except builtins.TimeoutError:
         await session.close(code=401, reason="no token within 5 seconds")
         return
     user = user_of(token, now=time.time())

@@ -1,7 +1,11 @@
 """WebTransport for Python: streams and datagrams over HTTP/3, for asyncio.
 
-The names most programs need are here; the modules below hold the rest.
+The names most programs need are here; the modules below hold the rest. The server side is imported
+when one of its names is first used, so that clients start sooner.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ._states import (
     URL,
@@ -42,7 +46,6 @@ from .exceptions import (
     WebTransportError,
 )
 from .serializer._protocol import Serializer
-from .server import ServerApp, create_development_server, serve
 from .session import WebTransportSession
 from .stream import (
     StructuredStream,
@@ -50,6 +53,9 @@ from .stream import (
     WebTransportSendStream,
     WebTransportStream,
 )
+
+if TYPE_CHECKING:
+    from .server import ServerApp, create_development_server, serve
 
 __all__ = [
     "URL",
@@ -97,3 +103,20 @@ __all__ = [
     "create_development_server",
     "serve",
 ]
+
+_OF_THE_SERVER = ("ServerApp", "create_development_server", "serve")
+
+
+def __getattr__(name: str) -> Any:
+    """Import the server side when it is first used."""
+    if name not in (*_OF_THE_SERVER, "server"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.server")
+    for each in _OF_THE_SERVER:
+        globals()[each] = getattr(module, each)
+    return globals()[name]  # Python has set "server" itself
+
+
+def __dir__() -> list[str]:
+    """List the names that are imported later, too."""
+    return sorted({*globals(), *__all__, "server"})

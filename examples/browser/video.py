@@ -9,6 +9,7 @@ behind a lost one. The source is generated: moving interference patterns, one by
 
 import argparse
 import asyncio
+import builtins
 import math
 import struct
 import time
@@ -70,7 +71,10 @@ class Viewer:
                     stream.reset(LATE)
                     raise
             self.sent += 1
-        except (TimeoutError, WebTransportError):  # late, or the page stopped it, or has left
+        except (
+            builtins.TimeoutError,
+            WebTransportError,
+        ):  # late, or stopped by the page
             self.late += 1
         finally:
             self.under_way -= 1

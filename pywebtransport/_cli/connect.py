@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import builtins
 import contextlib
 import sys
 from typing import Any
@@ -145,7 +146,7 @@ class _Conversation:
 
     async def _wait_for_answers(self) -> None:
         """The input has ended: wait for what the server still sends."""
-        with contextlib.suppress(TimeoutError, WebTransportError):
+        with contextlib.suppress(builtins.TimeoutError, WebTransportError):
             if self._lines is not None:
                 self._lines.finish()
             while not self._session.is_closed and (

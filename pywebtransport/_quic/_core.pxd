@@ -297,7 +297,7 @@ cdef class QuicStream:
     cdef object __weakref__
 
     cpdef object skip(self, Py_ssize_t n)
-    cpdef object open_in(self, QuicGroup group, bytes header)
+    cdef int _open_in(self, QuicGroup group, bytes header) except -1
     cdef int _join(self, QuicGroup group, uint64_t send_size, uint64_t recv_size) except -1
     cdef int _wait_read(self, object waiter) except -1
     cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1
@@ -368,7 +368,7 @@ cdef class SessionPort:
     cdef public Py_ssize_t _max_streams
     cdef object __weakref__
 
-    cpdef object stream_received(self, QuicStream stream, bint unidirectional)
+    cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1
     cdef Py_ssize_t _get_low_water(self) except? -1
     cpdef StreamPort _take_stream(self, bint bidirectional, bint unidirectional)
     cpdef StreamPort _add_stream(self, QuicStream quic)

@@ -100,7 +100,7 @@ cdef bint _take_on(object session, tuple way, QuicStream stream, bint unidirecti
     streams[stream_id] = stream
     events = way[WAY_EVENTS]
     if isinstance(events, SessionPort):
-        (<SessionPort>events).stream_received(stream, unidirectional)
+        (<SessionPort>events)._stream_received(stream, unidirectional)
     else:
         events.stream_received(stream, unidirectional)
     return True
@@ -125,7 +125,7 @@ cdef QuicStream _open_on(object session, bint unidirectional):
     stream_id = stream._id
     (<list>(<tuple>way)[WAY_NEWEST])[unidirectional] = stream_id
     counts.opened = opened + 1
-    stream.open_in(<QuicGroup?>(<tuple>way)[WAY_GROUP],
+    stream._open_in(<QuicGroup?>(<tuple>way)[WAY_GROUP],
                    <bytes?>(<tuple>(<tuple>way)[WAY_HEADERS])[unidirectional])
     streams[stream_id] = stream
     return stream

@@ -11,8 +11,11 @@ cdef class ConnectionPort:
 
 
 cdef class SessionPort:
-    cpdef object stream_received(self, QuicStream stream, bint unidirectional):
+    def stream_received(self, QuicStream stream not None, bint unidirectional):
         """The peer opened a stream (deliver phase)."""
+        self._stream_received(stream, unidirectional)
+
+    cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1:
         self._arrivals += 1
         attached = _create_stream(
             self._receive_type if unidirectional else self._bidirectional_type, self, stream,
@@ -33,6 +36,7 @@ cdef class SessionPort:
                 acceptors.serve(self, unidirectional)
         if self._emitter is not None:
             self._tell_opened(attached, True)
+        return 0
 
     cdef Py_ssize_t _get_low_water(self) except? -1:
         """write_low_water; anything but an ordinary number is left to _is_full()."""

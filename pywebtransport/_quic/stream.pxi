@@ -373,12 +373,16 @@ cdef class QuicStream:
         self._join(group, _check_code(send_header, "send_header"),
                    _check_code(recv_header, "recv_header"))
 
-    cpdef object open_in(self, QuicGroup group, bytes header):
+    def open_in(self, QuicGroup group not None, bytes header not None):
+        self._open_in(group, header)
+
+    cdef int _open_in(self, QuicGroup group, bytes header) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(header)
         self._join(group, <uint64_t>size, 0)
         self._write_bytes(header, False)
         if self._c != NULL:
             qe_stream_set_reliable_size(self._c, <uint64_t>size)
+        return 0
 
     def accept_in(self, QuicGroup group not None, Py_ssize_t header_size):
         self.skip(header_size)

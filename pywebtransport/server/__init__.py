@@ -61,5 +61,6 @@ def __getattr__(name: str) -> Any:
     if name == "run_workers":
         from ._supervisor import run_workers
 
+        globals()[name] = run_workers
         return run_workers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+
+# multiprocessing itself imports it between making pipes and the fork: when no descriptor is left,
+# that fails, and the pipes stay.
+import multiprocessing.resource_tracker
 import os
 import pickle
 import select

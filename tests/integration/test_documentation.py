@@ -180,9 +180,20 @@ RUNS = {
                     await stream.write_all("hello")
                     assert await stream.read_all() == b"HELLO"
                 """,
+        }
+    ),
+    "docs/howto/routing.md": Run(
+        after={
             5: """
-                async with client.connect(url + "room/caf%C3%A9?language=fr") as inside:
-                    assert await inside.datagrams.receive() == "café, fr".encode()
+                from pywebtransport.testing import serve as serve_app
+                async with serve_app(app) as own, own.client() as guest:
+                    async with guest.connect(own.url + "/room/caf%C3%A9?language=fr") as inside:
+                        assert await inside.datagrams.receive() == "café, fr".encode()
+                    async with guest.connect(own.url + "/v2/feed/news") as inside:
+                        assert await inside.datagrams.receive() == b"news, version 2"
+                    async with guest.connect(own.url + "/louder") as inside:
+                        await inside.datagrams.send(b"hello")
+                        assert await inside.datagrams.receive() == b"HELLO"
                 """,
         }
     ),
@@ -248,10 +259,10 @@ async def answer(event):
 """
 
 PROGRAMS = {
-    ("docs/howto/deployment.md", 3): Program(
+    ("docs/howto/deployment.md", 2): Program(
         CONFIG, {"port=443, workers=8": "port={port}, workers=2"}, signal.SIGTERM
     ),
-    ("docs/howto/deployment.md", 4): Program(CONFIG, signal=signal.SIGTERM),
+    ("docs/howto/deployment.md", 3): Program(CONFIG, signal=signal.SIGTERM),
     ("docs/howto/uvloop.md", 1): Program(CONFIG, {"port=4433": "port={port}"}, signal.SIGINT),
     ("docs/howto/uvloop.md", 2): Program(
         "import asyncio\nasync def main(): print(type(asyncio.get_running_loop()).__module__)",

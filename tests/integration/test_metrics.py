@@ -252,7 +252,7 @@ async def test_unusable_certificate_leaves_no_port_taken(
 async def test_missing_package_is_named(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client.core", None)
     async with serving(None) as served:
-        with pytest.raises(ConfigurationError, match=r"pywebtransport\[prometheus\]"):
+        with pytest.raises(ConfigurationError, match=r"pip install .prometheus-client>=0\.20"):
             Metrics(served.app)
 
 

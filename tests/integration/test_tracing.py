@@ -129,7 +129,7 @@ async def test_lost_connection_is_an_error(serving: Serving, client_config: Clie
 
 async def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
-    with pytest.raises(ConfigurationError, match=r"pywebtransport\[opentelemetry\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install .opentelemetry-api>=1\.25"):
         Tracing()
 
 

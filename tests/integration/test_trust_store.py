@@ -17,7 +17,7 @@ import pytest
 from pywebtransport.exceptions import CertificateError
 from pywebtransport.utils._trust_store import BUNDLES, fallback_store, named_store
 from tests.support.certificates import Certificates
-from tests.support.network import why_not
+from tests.support.network import why_no_mounts
 from tests.support.scripts import ROOT
 
 # What a handshake on the loopback interface needs of the system's files.
@@ -27,7 +27,7 @@ _NEEDED = ("passwd", "group", "hosts", "nsswitch.conf", "host.conf", "resolv.con
 @pytest.fixture(scope="module")
 def found(certs: Certificates, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What trust_process found in each situation."""
-    if reason := why_not():
+    if reason := why_no_mounts():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("etc")
     for name in _NEEDED:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pywebtransport._quic import _core
-from tests.support.network import why_not
+from tests.support.network import why_no_mounts
 from tests.support.scripts import ROOT, load_script
 
 wheel_script = load_script("wheel")
@@ -42,7 +42,7 @@ def metadata(wheel: Path) -> Message:
 
 
 def test_the_wheel_runs_where_the_libraries_of_the_system_are_hidden(wheel: Path) -> None:
-    if reason := why_not():
+    if reason := why_no_mounts():
         pytest.skip(reason)
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "try_wheel.py"), "--hide", str(wheel)],

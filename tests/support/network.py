@@ -14,7 +14,7 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
-__all__ = ["CLIENT", "SERVER", "Network", "why_not"]
+__all__ = ["CLIENT", "SERVER", "Network", "why_no_mounts", "why_not"]
 
 CLIENT, SERVER = "10.71.0.1", "10.71.2.2"
 _LINKS = (
@@ -45,6 +45,19 @@ def why_not() -> str:
         ["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, check=False
     )
     return f"no network namespaces here: {done.stderr.strip()}" if done.returncode else ""
+
+
+@functools.cache
+def why_no_mounts() -> str:
+    """Why this machine gives us no file system of our own; "" if it does."""
+    if os.geteuid() != 0:
+        return "mount namespaces need root"
+    if shutil.which("unshare") is None:
+        return "mount namespaces need the program unshare"
+    # It fails in a chroot: its root is no mount whose propagation could change.
+    command = ["unshare", "--mount", "--propagation", "private", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"no mount namespaces here: {done.stderr.strip()}" if done.returncode else ""
 
 
 class Network:

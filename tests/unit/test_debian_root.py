@@ -61,6 +61,26 @@ def test_a_machine_without_a_debian_mirror_says_what_to_give() -> None:
     assert (given.uris, given.suites) == (["http://given.example/debian"], ["trixie"])
 
 
+def test_backports_stand_beside_their_release() -> None:
+    here = packages.parse_deb822(SOURCES)
+    first, security = debian_root.sources_for("trixie-backports", here, "bookworm")
+    assert first.suites == ["trixie", "trixie-updates", "trixie-backports"]
+    assert security.suites == ["trixie-security"]
+    mirror = "http://given.example/debian"
+    (given,) = debian_root.sources_for("trixie-backports", here, "", mirror)
+    assert given.suites == ["trixie", "trixie-backports"]
+
+
+def test_what_is_not_released_has_one_suite() -> None:
+    (only,) = debian_root.sources_for("sid", packages.parse_deb822(SOURCES), "bookworm")
+    assert only.suites == ["sid"]
+
+
+def test_a_file_to_give_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(packages.SetupError, match=r"none\.whl is not a file"):
+        debian_root.run("trixie", "true", [tmp_path / "none.whl"])
+
+
 def test_only_how_to_fetch_is_taken_of_apts_options() -> None:
     dump = """\
 APT::Architecture "amd64";

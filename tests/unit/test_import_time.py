@@ -43,6 +43,7 @@ LATER = {
     "pywebtransport.monitoring": "metrics are collected",
     "pywebtransport.rpc": "an application imports it",
     "pywebtransport.testing": "an application is tested",
+    "pywebtransport.server": "a server is made",
     "pywebtransport.server._supervisor": "workers start",
 }
 
@@ -77,20 +78,28 @@ def test_names_that_are_imported_later_are_there() -> None:
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-import pywebtransport.server as server
+import pywebtransport
+assert "pywebtransport.server" not in sys.modules
+assert {{"serve", "server", "ServerApp", "connect"}} <= set(dir(pywebtransport))
+server = pywebtransport.server
+assert pywebtransport.serve is server.serve and pywebtransport.ServerApp is server.ServerApp
 assert "multiprocessing" not in sys.modules
 from pywebtransport.server import run_workers
 assert run_workers is server.run_workers and "run_workers" in server.__all__
 assert "pywebtransport.server._supervisor" in sys.modules
-try:
-    server.no_such_name
-except AttributeError as error:
-    print(error)
+for module in (server, pywebtransport):
+    try:
+        module.no_such_name
+    except AttributeError as error:
+        print(error)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd="/"
     )
-    assert done.stdout == "module 'pywebtransport.server' has no attribute 'no_such_name'\n"
+    assert done.stdout.splitlines() == [
+        "module 'pywebtransport.server' has no attribute 'no_such_name'",
+        "module 'pywebtransport' has no attribute 'no_such_name'",
+    ]
 
 
 # ------------------------------------------------------------------------ the measurement

@@ -31,6 +31,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "test-integration": (BUILD, {"base", "test"}),
     "test-newest": (VIRTUALENV, set()),
     "test-image": (VIRTUALENV, set()),
+    "screenshots": (BUILD | {"test"}, {"base", "test"}),
     "sanitize": (BUILD | {"test"}, set()),
     "lint": (BUILD | {"lint"}, {"base", "lint"}),
     "format": (VIRTUALENV, {"lint"}),
@@ -109,7 +110,7 @@ def test_what_was_installed_for_one_name_serves_those_that_need_no_more(tmp_path
     for again in (False, True):
         make(str(tmp_path / ".stamp-test"), f"VENV={tmp_path}", f"PY={sys.executable}", "PIP=true")
         assert {path.name for path in tmp_path.glob(".stamp-*")} == {
-            *(".stamp-venv", ".stamp-test", ".stamp-demo")
+            *(".stamp-venv", ".stamp-test", ".stamp-demo", ".stamp-dist")
         }
         # One that is older than the requirements stays so: then it is installed by itself.
         assert demo.stat().st_mtime > 1 or again

@@ -15,7 +15,7 @@ const CANCELLED = 1;
 const BAD_MESSAGE = 2;
 
 const REQUEST_TIMEOUT_MS = 30_000;
-const STOP_TIMEOUT_MS = 300;
+const STOP_TIMEOUT_MS = 10_000;
 
 const isText = (value) => typeof value === "string";
 const isMapping = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
@@ -224,8 +224,7 @@ export class Rpc {
       // If the server stops reading the request, its answer may say why.
       sending.catch(ignore);
       const answer = await limit.race(this.#answer(stream, request.method));
-      // Not finished but reset: Chromium crashes when a session ends before the peer has
-      // acknowledged the end of a stream.
+      // Not finished but reset, see finishWhenRead.
       stream.abort(DONE);
       return answer;
     } catch (error) {
@@ -288,13 +287,7 @@ export class Rpc {
         return;
       }
       await this.#reply(stream, answer);
-      // A caller stops the stream when it has the answer, and then there is no end to acknowledge.
-      await new Promise((done) => {
-        stream.onStopped(done);
-        setTimeout(done, STOP_TIMEOUT_MS);
-      });
-      stream.finish();
-      stream.stop(DONE);
+      finishWhenRead(stream);
     } catch {
       // The caller or the session is gone, or this object was closed.
       stream.abort(CANCELLED);
@@ -353,6 +346,18 @@ export class Rpc {
       await stream.send("Failure", failure(new RpcError("internal error")).value);
     }
   }
+}
+
+/**
+ * Finish the stream of an answer, unless the caller has stopped it before.
+ *
+ * A caller of this library stops it when it has the answer, so there is no end to acknowledge:
+ * Chromium crashes when a session ends before the peer has acknowledged the end of a stream.
+ */
+function finishWhenRead(stream) {
+  const timer = setTimeout(() => stream.finish(), STOP_TIMEOUT_MS);
+  stream.onStopped(() => clearTimeout(timer));
+  stream.stop(DONE);
 }
 
 const cancelled = { code: RpcErrorCode.CANCELLED };

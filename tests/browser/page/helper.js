@@ -269,6 +269,7 @@ async function openRpc(target, format = "json", options = {}) {
       loop.push(loop);
       return loop;
     },
+    never: () => new Promise(() => {}),
     wait: (text, { signal }) =>
       new Promise(() => {
         signal.addEventListener("abort", () => calls.rpc.notify("gone", [text]));
