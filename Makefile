@@ -339,7 +339,7 @@ wheel: system-build ## Wheels that bring all C libraries along, for each Python 
 	done
 
 .PHONY: one-wheel
-one-wheel: $(VENV)/.stamp-base $(VENV)/.stamp-dist
+one-wheel: $(VENV)/.stamp-base $(VENV)/.stamp-dist | system-build ## The same for one Python, the one that PYTHON names
 	@$(PY) scripts/wheel.py
 
 # The extension that was built for tests, in a wheel: quicker, and of the same compiler.

@@ -322,6 +322,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{wheel} ({wheel.stat().st_size / 1e6:.1f} MB)")
+    version = ".".join(map(str, sys.version_info[:2]))
+    print(f"to install it, in a virtualenv: python{version} -m pip install {wheel}")
     return 0
 
 

@@ -10,7 +10,7 @@ async def shout(session: WebTransportSession) -> None:
 
 async def main() -> None:
     async with serve(shout, "localhost", 4433) as server:
-        print(server.url, server.certificate_hash.hex(), flush=True)
+        print(server.url, server.certificate_hash.hex())
         await server.serve_forever()
 
 

@@ -19,7 +19,7 @@ async def vote(stream: WebTransportReceiveStream) -> None:
 
 async def show(session: WebTransportSession) -> None:
     """Send the totals five times a second."""
-    while True:
+    while not session.is_closed:
         session.datagrams.try_send(json.dumps(totals).encode())
         await asyncio.sleep(0.2)
 

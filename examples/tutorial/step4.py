@@ -15,7 +15,7 @@ polls = {
 
 async def show(session: WebTransportSession, totals: Counter[str]) -> None:
     """Send the totals five times a second."""
-    while True:
+    while not session.is_closed:
         session.datagrams.try_send(json.dumps(totals).encode())
         await asyncio.sleep(0.2)
 

@@ -41,7 +41,7 @@ def totals_of(name: str) -> bytes:
 
 async def show(session: WebTransportSession, name: str) -> None:
     """Send the totals five times a second."""
-    while True:
+    while not session.is_closed:
         session.datagrams.try_send(totals_of(name))
         await asyncio.sleep(0.2)
 
@@ -67,4 +67,6 @@ async def poll(session: WebTransportSession) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python step5.py VOTER")
     print(token_of(sys.argv[1]))

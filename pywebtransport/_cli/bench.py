@@ -26,7 +26,7 @@ from .arguments import (
 )
 from .output import Output, print_json
 from .running import run_coroutine
-from .status import Status, advice_for, status_of
+from .status import Status
 
 __all__ = ["add_verb"]
 
@@ -180,7 +180,6 @@ class _Bench:
             await asyncio.gather(*(self._open() for _ in range(self._arguments.connections)))
             if not self._sessions:
                 assert self._first_error is not None
-                self._advise(self._first_error)
                 raise self._first_error
             self._check_size(self._sessions[0])
             duration = await self._load()
@@ -370,11 +369,6 @@ class _Bench:
             if not figures.times:
                 self._output.error(f"no {name} came back: does the server echo at this path?")
         return status
-
-    def _advise(self, error: WebTransportError) -> None:
-        advice = advice_for(error, 0) if status_of(error) is Status.CERTIFICATE else ""
-        if advice:
-            self._output.error(f"What to do: {advice}.", "yellow")
 
 
 def _row(name: str, found: dict[str, Any]) -> tuple[str, ...]:

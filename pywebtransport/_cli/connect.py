@@ -160,13 +160,17 @@ class _Conversation:
 
     async def _print_datagrams(self) -> None:
         async for data in self._session.datagrams:
-            self._expected["datagram"] -= 1
+            self._came("datagram")
             self._show("datagram", None, data)
 
     async def _print_streams(self) -> None:
         async for stream in self._session.incoming_streams():
-            self._expected["uni"] -= 1
+            self._came("uni")
             self._print_later(stream)
+
+    def _came(self, way: str) -> None:
+        """Count an answer; what came before there was a question is none."""
+        self._expected[way] = max(self._expected[way] - 1, 0)
 
     def _print_later(self, stream: WebTransportReceiveStream) -> None:
         assert self._tasks is not None
@@ -213,17 +217,19 @@ class _Conversation:
             except WebTransportError as error:
                 if self._session.is_closed:
                     return
+                if way in self._expected:
+                    self._came(way)  # there will be no answer
                 self._output.error(str(error))
                 self._tell("not sent", error=str(error))
 
     async def _send(self, way: str, data: bytes) -> None:
         session = self._session
+        if way in self._expected:
+            self._expected[way] += 1
         if way == "datagram":
             await session.datagrams.send(data)
-            self._expected[way] += 1
         elif way == "uni":
             await (await session.create_unidirectional_stream()).write_all(data)
-            self._expected[way] += 1
         elif way == "lines":
             if self._lines is None or not self._lines.is_writable:
                 self._lines = await session.create_bidirectional_stream()

@@ -30,7 +30,7 @@ from .arguments import (
 from .certificates import CertificateFacts, read_certificate
 from .output import Output, print_json
 from .running import run_coroutine
-from .status import Status, advice_for, status_of
+from .status import Status, advice_for, status_of, without_advice
 
 __all__ = ["add_verb"]
 
@@ -158,10 +158,10 @@ class _Probe:
         self.facts["error"] = {"type": kind, "message": str(error)}
         self.facts["advice"] = advice
         brief = self.status in _WITH_OWN_ADVICE
-        self._say("FAILED", self._step, _without_advice(str(error)) if brief else str(error))
+        self._say("FAILED", self._step, without_advice(str(error)) if brief else str(error))
         for other in error.details.get("attempts", ()):
             if other["type"] != kind:
-                self._say("note", "", f"{other['address']}: {_without_advice(other['error'])}")
+                self._say("note", "", f"{other['address']}: {without_advice(other['error'])}")
         if advice and not self._output.quiet:
             self._output.error(f"What to do: {advice}.", "yellow")
 
@@ -325,11 +325,6 @@ async def _round_trips(connection: WebTransportConnection, wanted: int) -> list[
 
 def _summary(facts: CertificateFacts) -> str:
     return f"{facts.subject or ', '.join(facts.names)}, {facts.key}, {facts.validity}"
-
-
-def _without_advice(message: str) -> str:
-    """The first part of a message of this package: advice to programmers follows."""
-    return message.partition("; ")[0]
 
 
 def _setting_name(number: int) -> str:

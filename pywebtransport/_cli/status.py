@@ -17,7 +17,7 @@ from ..exceptions import (
 )
 from ..utils._text import printable
 
-__all__ = ["Status", "advice_for", "status_of"]
+__all__ = ["Status", "advice_for", "certificate_complaint", "status_of", "without_advice"]
 
 
 class Status(IntEnum):
@@ -132,3 +132,17 @@ def advice_for(error: BaseException, port: int) -> str:
             )
         case _:
             return ""
+
+
+def without_advice(message: str) -> str:
+    """The first part of a message of this package: advice to programmers follows."""
+    return message.partition("; ")[0]
+
+
+def certificate_complaint(error: CertificateError) -> str:
+    """What to say about a server's certificate that was not accepted.
+
+    The message of the error names arguments of Python, this one options of the command line.
+    """
+    text = str(error).partition("; if it is the right server")[0]
+    return f"{text}. What to do: {advice_for(error, 0)}"

@@ -427,7 +427,7 @@ class CertificateHashes(_Rule):
             self.refuse(key, given)
         result = bytes(item)
         if len(result) != CERTIFICATE_HASH_SIZE:
-            self.refuse(key, given, f"{len(result)} bytes")
+            self.refuse(key, given, f"{len(result)} byte{'s' * (len(result) != 1)}")
         return result
 
     def _from_base64(self, key: str, given: Any, text: str) -> bytes:

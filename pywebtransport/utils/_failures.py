@@ -18,7 +18,7 @@ from ..exceptions import (
 )
 from ._hosts import host_and_port
 from ._logs import shared_log
-from ._text import printable, printable_line, printable_path
+from ._text import one_line, printable, printable_line, printable_path
 
 __all__ = [
     "describe_error",
@@ -153,9 +153,15 @@ def error_leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Type and text of an error, escaped; for a group, those of its leaves."""
+    """Type and text of an error in one safe line; for a group, those of its leaves.
+
+    Quotes stay as they are: do not put the line between quotes.
+    """
     name = type(error).__name__
-    text = printable(error, _TEXT)
+    try:
+        text = one_line(str(error), _TEXT)
+    except Exception:  # a __str__ of the application
+        text = f"<{name}>"
     described = f"{name}: {text}" if text else name
     if not isinstance(error, BaseExceptionGroup):
         return described

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .._plain import printable, printable_line, printable_path
+from .._plain import one_line, printable, printable_line, printable_path
 
-__all__ = ["printable", "printable_line", "printable_path"]
+__all__ = ["one_line", "printable", "printable_line", "printable_path"]

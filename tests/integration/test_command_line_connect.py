@@ -140,6 +140,35 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors.removesuffix("\n").isprintable()
 
 
+def test_a_certificate_that_is_not_trusted(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The options of the command line are named, and none of Python's."""
+    assert main(["connect", f"{url}/echo"]) == 7
+    assert main(["connect", f"{url}/echo", "--certificate-hash", "00" * 32]) == 7
+    untrusted, unknown = capsys.readouterr().err.splitlines()
+    assert re.search(r"; its SHA-256 is [0-9a-f]{64}\. What to do: .*--certificate-hash", untrusted)
+    assert "matches none of the given hashes" in unknown
+    assert "--dev" in untrusted
+    assert "--dev" in unknown
+    assert "server_certificate_hashes" not in untrusted + unknown
+
+
+def test_what_a_server_sends_by_itself_is_no_answer(server: tuple[str, Path]) -> None:
+    words = ["connect", f"{server[0]}/greeting", "--dev", "--send", "datagram", "--wait", "20"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pywebtransport", *words],
+        cwd=ROOT,
+        env=command_line_environment(server[1]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "datagram    welcome\n"
+        assert program.communicate("hello\n") == ("datagram    hello\n", "connected, draft-16\n")
+    assert program.returncode == 0
+
+
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["connect", f"https://127.0.0.1:{free_port()}/"]) == 4
     captured = capsys.readouterr()

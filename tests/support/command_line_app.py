@@ -20,6 +20,15 @@ async def idle(session: WebTransportSession) -> None:
     """Takes everything, and answers nothing."""
 
 
+@app.route("/greeting")
+async def greeting(session: WebTransportSession) -> None:
+    """Says something by itself, and takes its time to answer."""
+    await session.datagrams.send(b"welcome")
+    async for datagram in session.datagrams:
+        await asyncio.sleep(0.1)
+        await session.datagrams.send(datagram)
+
+
 @app.route("/bye")
 async def bye(session: WebTransportSession) -> None:
     """Says something, and ends the session."""

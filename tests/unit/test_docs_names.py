@@ -24,7 +24,7 @@ NAME = re.compile(r"[A-Za-z_]\w*")
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_*]\w*)+")
 # Names of others, by where they come from.
 FOREIGN = {
-    "commands": "chromium git make python ruff sudo valgrind",
+    "commands": "chromium git make python python3 ruff sudo valgrind",
     "RFCs and drafts": "ENABLE_CONNECT_PROTOCOL H3_DATAGRAM Origin",
     "Linux": "SO_ATTACH_REUSEPORT_CBPF epoll_wait getrusage poll recvmmsg sched_yield sendmsg "
     "smaps_rollup Pss VmHWM VmRSS",
@@ -36,7 +36,7 @@ FOREIGN = {
     "Python": "Any Decimal Literal Mapping NamedTuple Optional OrderedDict Sequence TypedDict UUID "
     "__cause__ __dealloc__ date datetime time timedelta call_later loop.call_soon_threadsafe "
     "CERT_OPTIONAL WeakKeyDictionary .venv uvloop prometheus_client CancelledError GeneratorExit "
-    "array.array mmap",
+    "array.array mmap AsyncExitStack",
     "pytest": "tmp_path anyio_backend conftest.py pytest_pywebtransport.py",
     "our fixtures": "pair serving",
     "ISO 8601": "P1DT5400S PT1H30M",

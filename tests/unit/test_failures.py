@@ -16,7 +16,7 @@ from pywebtransport.exceptions import (
     StreamResetError,
     StreamStoppedError,
 )
-from pywebtransport.utils._failures import is_normal_end, log_application_error
+from pywebtransport.utils._failures import describe_error, is_normal_end, log_application_error
 from pywebtransport.utils._logs import BoundedLog
 from pywebtransport.utils._tasks import is_being_cancelled
 from tests.support.records import recorded
@@ -182,3 +182,16 @@ def test_a_line_says_how_many_were_not_shown(records: list[logging.LogRecord]) -
         "refused 0",
         "refused 3 (and 2 more of these in the last 1 s were not shown)",
     ]
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("it does not say")
+
+
+def test_a_description_keeps_quotes_and_escapes_lines() -> None:
+    assert describe_error(KeyError("token")) == "KeyError: 'token'"
+    assert describe_error(ValueError("no\r\nforged \x1b[31m")) == (
+        "ValueError: no\\r\\nforged \\x1b[31m"
+    )
+    assert describe_error(_Mute()) == "_Mute: <_Mute>"

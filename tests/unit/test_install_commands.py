@@ -116,7 +116,7 @@ def test_pages_show_how_to_install() -> None:
         for match in INSTALL.finditer(path.read_text())
         if match[1].count('"') % 2 == 0
     ]
-    assert [".[redis]"] in commands
+    assert [".[redis,msgpack]"] in commands
     assert ["."] in commands
 
 
