@@ -206,7 +206,7 @@ def closed_error(session: WebTransportSession, consequence: str) -> SessionClose
         )
     who = "the peer" if info.remote else "this side"
     what = "abruptly" if info.code is None else f"with code {info.code}"
-    cause = printable(info.reason, 1024) or ("" if info.code is not None else session._error)
+    cause = info.reason or ("" if info.code is not None else session._error)
     text = f" ({cause})" if cause else ""
     return SessionClosedError(
         f"{who} closed the session {what}{text}: {consequence}",
