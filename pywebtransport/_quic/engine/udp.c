@@ -434,8 +434,7 @@ static void dispatch_message(qe_sock *s, unsigned i, bool ahead, unsigned *direc
     /* A whole train counts for the connection of its first packet, because it comes from one
      * socket of the peer. */
     owner = qe_engine_owner(s->engine, data, p.segment);
-    waits = waits || qe_fair_waits(s->fair, owner) ||
-            (ahead && !admit(s, owner, p.count, *direct));
+    waits = waits || qe_fair_waits(s->fair, owner) || (ahead && !admit(s, owner, p.count, *direct));
     *direct += waits ? 0 : p.count;
   }
   if (!waits) {
