@@ -443,3 +443,8 @@ def _is_seconds(timeout: object) -> bool:
     if timeout is None:
         return True
     return type(timeout) in (int, float) and 0 < timeout < _A_YEAR  # type: ignore[operator]
+
+
+def publisher_of(manager: PubSubManager) -> Publisher:
+    """What publishes for a manager; tests look at it."""
+    return manager._publisher

@@ -160,7 +160,7 @@ async def test_least_latency_measures_all_and_keeps_the_best(
             assert set(await ports_of(balancer, config, "least-latency", 3)) == set(ports)
             first = await latencies(balancer)
             assert all(0 < latency < 60 for latency in first.values())
-            assert min(first[ports[0]], first[ports[2]]) >= 2 * SLOW.delay
+            assert min(first[ports[0]], first[ports[2]]) >= 1.9 * SLOW.delay  # two round trips
             # From now on the measured figures decide.
             assert await ports_of(balancer, config, "least_latency", 1) == [fastest(first)]
             for relay in relays:

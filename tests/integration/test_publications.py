@@ -25,6 +25,7 @@ from pywebtransport.pubsub import (
     TopicForbiddenError,
 )
 from pywebtransport.pubsub import _publisher as publisher
+from pywebtransport.pubsub._manager import publisher_of
 from pywebtransport.pubsub._messages import PUBLISHING_REGISTRY, Published, Refused
 from pywebtransport.rpc import (
     RpcCancelledError,
@@ -99,8 +100,8 @@ def on(stream: WebTransportStream) -> StructuredStream[Any]:
 
 async def until_line(member: PubSubManager) -> publisher._Line:
     """The client's side of the first stream of publications."""
-    await until(lambda: member._publisher._line)
-    line = member._publisher._line
+    await until(lambda: publisher_of(member)._line)
+    line = publisher_of(member)._line
     assert line is not None
     return line
 
@@ -431,7 +432,7 @@ async def test_a_stream_without_answers_is_given_up(linked: Linked) -> None:
     async with linked(authorize=hanging) as (broker, member):
         with pytest.raises(RpcTimeoutError):
             await member.publish("slow", timeout=0.5)
-        line = member._publisher._line
+        line = publisher_of(member)._line
         assert line is not None
         await until(lambda: line.is_over)
         await member.publish("quick", timeout=5)

@@ -139,19 +139,23 @@ def test_a_flood_of_handshakes_does_not_hold_up_a_connection(
             client.receive(crowd.quic_socket, now())
             client.process(now())
         assert handled() == 1
-        for number in range(3):
-            send(link, b"%d" % number)
-            for _ in range(3):
+
+        def serve_until(done: Callable[[], bool]) -> None:
+            # A process that waits for the processor loses a slice; the number of turns varies.
+            while not done() and handled() < count:
                 server.endpoint.receive(server.quic_socket, now())
                 server.endpoint.process(now())
-            assert b"%d" % number in link.far.datagrams
+
+        for number in range(3):
+            word = b"%d" % number
+            send(link, word)
+            serve_until(lambda word=word: word in link.far.datagrams)  # type: ignore[misc]
+            assert word in link.far.datagrams
         assert handled() < count
         ended = link.far
         link.conn.close(0)
         link.client.endpoint.process(now())
-        for _ in range(3):
-            server.endpoint.receive(server.quic_socket, now())
-            server.endpoint.process(now())
+        serve_until(lambda: ended.closed is not None)
         assert ended.closed is not None
         assert 1 < handled() < count
         run((server, crowd), lambda: handled() == count + 1)

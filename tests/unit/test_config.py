@@ -338,7 +338,7 @@ def test_message_tells_range_and_unit(name: str, value: Any, words: str) -> None
 
 
 def test_message_of_a_bad_hash_shows_the_member() -> None:
-    with pytest.raises(ConfigurationError, match=r"= b'x': 1 bytes; expected a list of SHA-256"):
+    with pytest.raises(ConfigurationError, match=r"= b'x': 1 byte; expected a list of SHA-256"):
         ClientConfig(server_certificate_hashes=[HASH, b"x"])
 
 

@@ -48,6 +48,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "bench-guard-record": (BUILD | {"guard"}, {"base"}),
     "docs": (BUILD, {"base", "docs"}),
     "dist": (BUILD, {"base", "dist"}),
+    "one-wheel": (BUILD, {"base", "dist"}),
 }
 # They call the others, or install nothing.
 OTHERS = {"help", "test", "test-versions", "test-wheel", "wheel", "clean"}
