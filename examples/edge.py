@@ -56,8 +56,9 @@ class FirstThatAnswers:
         self._regions = list(regions)
 
     async def __call__(self, session: WebTransportSession) -> None:
-        """The handler that ``answer_request`` returns runs instead."""
-        raise NotImplementedError
+        """Accept a session and pass it on."""
+        handler = await self.answer_request(session)
+        await handler(session)
 
     async def answer_request(self, session: WebTransportSession) -> SessionHandler:
         """Accept the session as a region does, or refuse it as the last one does."""

@@ -252,7 +252,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Cancellation: safe; a cancelled send was not queued.
         """
-        raise NotImplementedError
+        return self._send(data, priority=priority, ttl=ttl)
 
     def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> AwaitableBool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
@@ -321,7 +321,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Cancellation: safe, no datagram is lost.
         """
-        raise NotImplementedError
+        return self._receive(timeout=timeout)
 
     async def receive_many(
         self, max_count: int = 64, *, timeout: float | None = None

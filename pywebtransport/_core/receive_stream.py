@@ -86,7 +86,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Cancellation: safe, nothing is consumed.
         """
-        raise NotImplementedError
+        return self._read(size)
 
     async def readinto(self, buffer: bytearray | memoryview) -> int:
         """Read available bytes into ``buffer``; wait for at least one byte.
@@ -146,7 +146,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Cancellation: not safe, the bytes read so far are lost. Use ``read`` if you expect
         cancellation.
         """
-        raise NotImplementedError
+        return self._read_all(max_size)
 
     async def read_iter(self, chunk_size: int = 8192) -> AsyncIterator[bytes]:
         """Iterate over the bytes in pieces of at most ``chunk_size`` until the end.
@@ -169,7 +169,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Cancellation: safe, the bytes read so far are put back.
         """
-        raise NotImplementedError
+        return self._readexactly(n)
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
         """Read up to and including ``separator``.

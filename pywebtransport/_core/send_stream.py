@@ -150,7 +150,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Cancellation: safe for ``bytes`` and ``str``, which are completely queued before
         any wait. The rest of a larger mutable buffer may be unsent.
         """
-        raise NotImplementedError
+        return self._write(data, end_stream=end_stream, wait_flush=wait_flush)
 
     async def writelines(self, lines: list[Data]) -> None:
         """Call ``write`` for each item. Other tasks may write between them.
@@ -175,7 +175,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
         Cancellation: as ``write``.
         """
-        raise NotImplementedError
+        return self._write_all(data, chunk_size)
 
     async def flush(self) -> None:
         """Send queued bytes now, and wait until few of them are left.

@@ -560,7 +560,7 @@ class WebTransportSession(SessionPort, EventEmitter):
 
         Cancellation: safe; no stream is opened.
         """
-        raise NotImplementedError
+        return self._create_bidirectional_stream(timeout=timeout, send_order=send_order)
 
     @awaited
     @compiled(SessionPort)
@@ -568,7 +568,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> Awaited[WebTransportSendStream]:
         """Open a stream that only this end sends on; else as ``create_bidirectional_stream``."""
-        raise NotImplementedError
+        return self._create_unidirectional_stream(timeout=timeout, send_order=send_order)
 
     def incoming_streams(
         self,

@@ -48,7 +48,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         Idempotent. ``abort`` ends both halves, ``stop_sending`` ends the receiving half.
         Arguments and errors are those of ``WebTransportSendStream.close``.
         """
-        raise NotImplementedError
+        return self._close(code=code, reason=reason)
 
     async def abort(self, code: ErrorCode = 0) -> None:
         """Reset the sending half and stop the receiving half, both with ``code``."""

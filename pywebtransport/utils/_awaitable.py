@@ -38,10 +38,10 @@ def awaited(method: _MethodT) -> _MethodT:
 
 
 def compiled(base: type) -> Callable[[_AnyMethodT], _AnyMethodT]:
-    """Put a compiled method in the place of one that has only its signature and documentation.
+    """Put a compiled method in the place of one that only calls it, and documents it.
 
-    A method of Python that calls the compiled one would cost as much again as that. If the compiled
-    one returns ``Awaited``, ``awaited`` stands above.
+    The call from Python would cost as much again as the compiled method. If that returns
+    ``Awaited``, ``awaited`` stands above.
 
     Args:
         base: The compiled base of the class. Its method has the same name, with an underscore in
