@@ -82,7 +82,7 @@ $(VENV)/.stamp-venv: | system-python
 NEEDS_base      := build runtime
 NEEDS_demo      := demo
 NEEDS_lint      := lint
-NEEDS_types     := runtime demo types
+NEEDS_types     := runtime demo test types
 NEEDS_test      := demo dist test
 NEEDS_docs      := docs
 NEEDS_dist      := dist
