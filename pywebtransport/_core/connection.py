@@ -87,8 +87,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         on_credentials: Advanced, client: called with each (ticket, None) and (None, token) that
             arrives.
         on_request: Advanced, server: called with each session request, to answer it.
-        on_exchange: Advanced, server: called with each HTTP request, to answer it; set it before
-            the connection is adopted. If None, the status is 404 or 405.
+        on_exchange: Advanced, server: called with each HTTP request; set it before ``adopt``.
         on_early_drop: Advanced, server: called when data that arrived before its session was
             dropped.
     """
