@@ -121,7 +121,7 @@ class H3Exchange:
         self._has_body = request.method != "HEAD"
         self._promised = -1  # bytes that the content-length still promises; -1: any number
         self._awaits_room = False
-        stream.phase = Phase.BODY
+        stream.phase = Phase.TUNNEL if request.method == "CONNECT" else Phase.BODY
         stream.exchange = self
         stream.stream.sink = self.sink
 

@@ -45,6 +45,8 @@ class Phase(Enum):
     """Server: SETTINGS, or the application's answer. Nothing is read meanwhile."""
     BODY = auto()
     """Server: the rest of the request's body, which the application pulls."""
+    TUNNEL = auto()
+    """Server: bytes of a WebSocket, which the application pulls."""
     TRAILED = auto()
     """Server: the end of the request; its trailers have arrived."""
     OPEN = auto()
