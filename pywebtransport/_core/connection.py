@@ -56,6 +56,7 @@ from .settings import client_tls, h3_options, request_fields, write_low_water
 
 if TYPE_CHECKING:
     from ..h3._connection import H3Connection
+    from ..h3._exchange import H3Exchange
     from ..h3._options import H3Options
     from ..h3._session import H3Session
     from .session import WebTransportSession
@@ -85,6 +86,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         on_credentials: Advanced, client: called with each (ticket, None) and (None, token) that
             arrives.
         on_request: Advanced, server: called with each session request, to answer it.
+        on_exchange: Advanced, server: called with each HTTP request, to answer it; set it before
+            the connection is adopted. If None, the status is 404 or 405.
         on_early_drop: Advanced, server: called when data that arrived before its session was
             dropped.
     """
@@ -96,8 +99,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                  "_migration", "_network", "_own_socket", "_owns_endpoint", "_pending", "_ready",
                  "_ready_waiters", "_receive_drops", "_sessions", "_state", "active_at",
                  "address_token", "error_count", "keep_open", "last_activity_time", "memory_budget",
-                 "on_closed", "on_credentials", "on_early_drop", "on_request", "session_count",
-                 "session_ticket", "turns", "write_low_water")  # fmt: skip
+                 "on_closed", "on_credentials", "on_early_drop", "on_exchange", "on_request",
+                 "session_count", "session_ticket", "turns", "write_low_water")  # fmt: skip
 
     # Callers that wait for a stream, or to send a datagram; created on first use.
     _stream_gates: Gates | None
@@ -137,6 +140,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
         self.on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
+        self.on_exchange: Callable[[WebTransportConnection, H3Exchange], object] | None = None
         self.on_closed: Callable[[WebTransportConnection], None] | None = None
         self.on_credentials: Callable[[bytes | None, bytes | None], None] | None = None
         self.on_early_drop: Callable[[WebTransportConnection, str], None] | None = None

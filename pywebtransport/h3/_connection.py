@@ -44,6 +44,7 @@ from ._critical import LocalCritical
 from ._dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from ._errors import H3ConnectionError, H3StreamError, SessionAbort, abort_error
 from ._events import SessionEvents
+from ._exchange import H3Exchange
 from ._fields import Request, check_fields, check_section_size, encode_fields
 from ._frames import encode_frame
 from ._load import Load
@@ -105,7 +106,11 @@ class H3Connection:
         peer_settings: The peer's SETTINGS.
         sessions: Sessions that have an ID and have not ended.
         newest_stream: ID of the last stream that was opened here, by ``bool(unidirectional)``.
+        accepts_websockets: Server: requests for a WebSocket (RFC 9220) become exchanges.
         datagram_routes: What gets the datagrams of a session or tunnel, by quarter stream ID.
+        exchange_requested: Server: called with each HTTP request that is no extended CONNECT;
+            answers it, now or later. If None, the status is 404 or 405.
+        exchanges: HTTP exchanges that are not over, by the ID of their stream.
         goaway_received: No new session may be opened.
         settings_known: The peer's SETTINGS have arrived.
         tunnel_requested: Server: called with each request for a UDP tunnel (RFC 9298); answers
@@ -132,11 +137,14 @@ class H3Connection:
         "_to_send",
         "_waiting",
         "_when_told",
+        "accepts_websockets",
         "arrivals",
         "call_later",
         "datagram_routes",
         "dialect",
         "events",
+        "exchange_requested",
+        "exchanges",
         "goaway_received",
         "is_client",
         "load",
@@ -187,6 +195,9 @@ class H3Connection:
         self.requests: dict[int, RequestStream] = {}
         self.tunnel_requested: Callable[[H3Tunnel], object] | None = None
         self.tunnels: dict[int, H3Tunnel] = {}
+        self.exchange_requested: Callable[[H3Exchange], object] | None = None
+        self.exchanges: dict[int, H3Exchange] = {}
+        self.accepts_websockets = False
         self.arrivals = Arrivals(self)
         self._closed = False
         self.loss: Exception | None = None  # why it is closed; None: this end closed it
