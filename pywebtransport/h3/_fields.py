@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
@@ -22,6 +22,7 @@ __all__ = [
     "check_fields",
     "check_rejection",
     "check_section_size",
+    "check_trailers",
     "encode_fields",
     "parse_request",
     "parse_response",
@@ -31,6 +32,10 @@ _Fields = Sequence[tuple[bytes, bytes]]
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE: Final = re.compile(rb"[\x00\r\n]")
+_METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
+_AUTHORITY: Final = re.compile(r"[^\x00-\x20\x7f-\xff/?#@\\]+")
+_PATH: Final = re.compile(r"[!-~]+")
 _STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
 _CONNECTION_FIELDS: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -39,23 +44,47 @@ _RESERVED_FIELDS: Final = frozenset({b"te", b"host", b"content-length"})
 _REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 _SHARED_COUNT: Final = 256
 _SHARED_VALUE: Final = 256
+_SHARED_NAME: Final = 64
+_MAX_DIGITS: Final = 18  # of a content-length; no stream carries more
 _RESPONSE_PSEUDO: Final = frozenset({b":status"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """A well-formed request."""
+    """A well-formed request. Requests with a small header are shared, so do not change one.
+
+    Attributes:
+        method: The method; it is case-sensitive.
+        scheme: ``:scheme``; empty in a plain CONNECT.
+        authority: ``:authority``, or else the field ``host``.
+        path: Path and query; empty in a plain CONNECT.
+        protocol: ``:protocol`` of an extended CONNECT.
+        lines: The regular fields as received: in order, with duplicates. Spaces around a value
+            are removed, and repeated lines of ``content-length`` are left out.
+        content_length: Bytes that the body must have; None: not announced.
+        memo: Free for the layer above: what it derived from the header; shared with the request.
+    """
 
     method: str
     scheme: str
     authority: str
     path: str
     protocol: str | None
-    headers: HeaderMap
+    lines: tuple[tuple[bytes, bytes], ...]
+    content_length: int | None = None
+    memo: Any = field(default=None, repr=False, compare=False)
+    _headers: HeaderMap | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_extended_connect(self) -> bool:
         return self.method == "CONNECT" and self.protocol is not None
+
+    @property
+    def headers(self) -> HeaderMap:
+        """The regular fields by name; created when first used."""
+        if self._headers is None:
+            self._headers = _header_map(self.lines)
+        return self._headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,37 +109,43 @@ def parse_request(fields: _Fields) -> Request:
 
 
 def _request(fields: _Fields) -> Request:
-    pseudo, headers = _split(fields, _REQUEST_PSEUDO)
+    pseudo, lines, host, length = _split(fields, _REQUEST_PSEUDO)
     method = pseudo.get(":method", "")
-    if not method:
-        raise MessageError(":method is missing")
+    if not _METHOD.fullmatch(method):
+        raise MessageError(f":method is {method!r}" if method else ":method is missing")
     protocol = pseudo.get(":protocol")
     scheme, path = pseudo.get(":scheme"), pseudo.get(":path")
-    host = headers.get("host")
-    authority = pseudo.get(":authority", "")
+    authority = pseudo.get(":authority")
     if authority and host is not None and host != authority:
         raise MessageError(f"host {host!r} and :authority {authority!r} differ")
     if method == "CONNECT":
-        _check_connect(scheme, path, authority, protocol, headers)
+        _check_connect(scheme, path, authority, protocol)
+        if protocol is not None and length is not None:
+            raise MessageError("a CONNECT request has a content-length")
     else:
         if protocol is not None:
             raise MessageError(":protocol is only for CONNECT")
         if not scheme or not path:
             raise MessageError(":scheme or :path is missing")
+        if not _SCHEME.fullmatch(scheme):
+            raise MessageError(f":scheme is {scheme!r}")
+        if not path.startswith("/") and not (path == "*" and method == "OPTIONS"):
+            raise MessageError(f":path is {path!r}: must begin with a slash")
+        if scheme in ("http", "https") and (authority == "" or not (authority or host)):
+            raise MessageError(":authority is missing or empty")
         authority = authority or host or ""
-        if scheme in ("http", "https") and not authority:
-            raise MessageError(":authority is missing")
-    if "@" in authority:
-        raise MessageError(":authority has user information")
-    return Request(method, scheme or "", authority, path or "", protocol, headers)
+    if path and not _PATH.fullmatch(path):
+        raise MessageError(f":path is {path!r}: must be ASCII without spaces")
+    if authority and not _AUTHORITY.fullmatch(authority):
+        what = "user information" if "@" in authority else "a forbidden character"
+        raise MessageError(f":authority has {what}")
+    return Request(
+        method, scheme or "", authority or "", path or "", protocol, tuple(lines), length
+    )
 
 
 def _check_connect(
-    scheme: str | None,
-    path: str | None,
-    authority: str,
-    protocol: str | None,
-    headers: Mapping[str, str],
+    scheme: str | None, path: str | None, authority: str | None, protocol: str | None
 ) -> None:
     if not authority:
         raise MessageError(":authority is missing or empty")
@@ -124,8 +159,15 @@ def _check_connect(
         raise MessageError(f":scheme is {scheme!r}: must be https")
     if not path or not path.startswith("/"):
         raise MessageError(f":path is {path!r}: must begin with a slash")
-    if "content-length" in headers:
-        raise MessageError("a CONNECT request has a content-length")
+
+
+def check_trailers(fields: _Fields) -> None:
+    """Validate trailers.
+
+    Raises:
+        MessageError: they are malformed; they may have no pseudo-fields.
+    """
+    _split(fields, frozenset())
 
 
 def parse_response(fields: _Fields) -> Response:
@@ -141,30 +183,36 @@ def parse_response(fields: _Fields) -> Response:
 
 
 def _response(fields: _Fields) -> Response:
-    pseudo, headers = _split(fields, _RESPONSE_PSEUDO)
+    pseudo, lines, _, length = _split(fields, _RESPONSE_PSEUDO)
     text = pseudo.get(":status", "")
     if not _STATUS.fullmatch(text.encode("latin-1")) or text == "101":
         raise MessageError(f":status is {text!r}")
     status = int(text)
     if status in (204, 205, 206):
         raise MessageError(f"status {status} cannot open a session")
-    if 200 <= status < 300 and "content-length" in headers:
+    if 200 <= status < 300 and length is not None:
         raise MessageError(f"a {status} response to CONNECT has a content-length")
-    return Response(status, headers)
+    return Response(status, _header_map(lines))
 
 
 _shared_request = lru_cache(_SHARED_COUNT)(_request)
 _shared_response = lru_cache(_SHARED_COUNT)(_response)
 
 
-def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], HeaderMap]:
-    """Split into pseudo-fields and regular fields."""
+def _split(
+    fields: _Fields, allowed: frozenset[bytes]
+) -> tuple[dict[str, str], list[tuple[bytes, bytes]], str | None, int | None]:
+    """Return pseudo-fields, regular lines, ``host``, and ``content-length``."""
     pseudo: dict[str, str] = {}
-    lines: dict[str, list[str]] = {}
+    lines: list[tuple[bytes, bytes]] = []
+    host: str | None = None
+    length: bytes | None = None
+    values = b"".join([value for _, value in fields])
+    if b"\r" in values or b"\n" in values or b"\0" in values:
+        name = next(name for name, value in fields if _BAD_VALUE.search(value))
+        raise MessageError(f"the value of {name!r} has a forbidden character")
     for name, value in fields:
-        if _BAD_VALUE.search(value):
-            raise MessageError(f"the value of {name!r} has a forbidden character")
-        text = value.decode("latin-1").strip(" \t")
+        value = value.strip(b" \t")
         if name.startswith(b":"):
             if name not in allowed:
                 raise MessageError(f"unknown pseudo-field {name!r}")
@@ -173,16 +221,43 @@ def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], 
                 raise MessageError(f"{key} appears twice")
             if lines:
                 raise MessageError(f"{key} comes after a regular field")
-            pseudo[key] = text
+            pseudo[key] = value.decode("latin-1")
             continue
-        if not _NAME.fullmatch(name):
-            raise MessageError(f"bad field name {name!r}")
-        if name in _CONNECTION_FIELDS or (name == b"te" and text.lower() != "trailers"):
-            raise MessageError(f"field {name!r} is forbidden in HTTP/3")
-        lines.setdefault(name.decode("ascii"), []).append(text)
-    if len(lines.get("host", ())) > 1:
-        raise MessageError("host appears twice")
-    return pseudo, HeaderMap((name, text) for name, texts in lines.items() for text in texts)
+        special = _shared_name(name) if len(name) <= _SHARED_NAME else _check_received_name(name)
+        if special:
+            if name == b"host":
+                if host is not None:
+                    raise MessageError("host appears twice")
+                host = value.decode("latin-1")
+            elif name == b"te":
+                if value.lower() != b"trailers":
+                    raise MessageError(f"te is {value!r} in HTTP/3")
+            elif length is None:
+                if not value.isdigit() or len(value) > _MAX_DIGITS:
+                    raise MessageError(f"content-length is {value!r}")
+                length = value
+            elif value == length:
+                continue
+            else:
+                raise MessageError(f"content-length is {length!r} and {value!r}")
+        lines.append((name, value))
+    return pseudo, lines, host, None if length is None else int(length)
+
+
+def _check_received_name(name: bytes) -> bool:
+    """Check the name of a regular field; return whether its value has rules, too."""
+    if not _NAME.fullmatch(name):
+        raise MessageError(f"bad field name {name!r}")
+    if name in _CONNECTION_FIELDS:
+        raise MessageError(f"field {name!r} is forbidden in HTTP/3")
+    return name in _RESERVED_FIELDS
+
+
+_shared_name = lru_cache(_SHARED_COUNT)(_check_received_name)
+
+
+def _header_map(lines: _Fields) -> HeaderMap:
+    return HeaderMap((name.decode("ascii"), value.decode("latin-1")) for name, value in lines)
 
 
 def check_fields(headers: HeadersToSend) -> HeaderMap:
