@@ -46,6 +46,7 @@ from . import story
 from .closing import Closing, before, close_sessions, sessions_flushed
 from .driver import Driver
 from .endpoint import client_endpoint
+from .exchanges import finish_exchanges, serve_exchanges
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
@@ -461,6 +462,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                         async with while_present(self, deadline):
                             sessions = list(self._sessions.values())
                             await close_sessions(sessions, before(deadline), code, reason)
+                    await finish_exchanges(self, self._driver.h3, before(deadline))
                     await sessions_flushed(self, self._driver.h3, deadline)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
@@ -651,6 +653,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._driver = driver
         self.turns = driver.turns
         driver.active = True
+        serve_exchanges(self, driver.h3)
         # The server may have sent GOAWAY before the end of the handshake was reported.
         self._state = (
             ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED

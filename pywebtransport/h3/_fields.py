@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
@@ -14,9 +14,12 @@ from ..exceptions import ConfigurationError, SessionArgumentError, invalid_confi
 from ..utils._text import printable
 from ._constants import MAX_FIELD_LINE, MAX_FIELD_NAME
 from ._errors import MessageError
+from ._priority import parse_urgency
 from ._qpack import section_size
 
 __all__ = [
+    "CONNECTION_FIELDS",
+    "MAX_LENGTH_DIGITS",
     "Request",
     "Response",
     "check_fields",
@@ -37,16 +40,27 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
 _AUTHORITY: Final = re.compile(r"[^\x00-\x20\x7f-\xff/?#@\\]+")
 _PATH: Final = re.compile(r"[!-~]+")
 _STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
-_CONNECTION_FIELDS: Final = frozenset(
+CONNECTION_FIELDS: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
 _RESERVED_FIELDS: Final = frozenset({b"te", b"host", b"content-length"})
+_SPECIAL_FIELDS: Final = _RESERVED_FIELDS | {b"priority"}
 _REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 _SHARED_COUNT: Final = 256
 _SHARED_VALUE: Final = 256
 _SHARED_NAME: Final = 64
-_MAX_DIGITS: Final = 18  # of a content-length; no stream carries more
+MAX_LENGTH_DIGITS: Final = 18  # of a content-length; no stream carries more
 _RESPONSE_PSEUDO: Final = frozenset({b":status"})
+
+
+class _Parts(NamedTuple):
+    """A field section."""
+
+    pseudo: dict[str, str]
+    lines: list[tuple[bytes, bytes]]
+    """The regular fields."""
+    special: dict[bytes, bytes]
+    """Those of ``_SPECIAL_FIELDS``."""
 
 
 @dataclass(slots=True)
@@ -62,6 +76,7 @@ class Request:
         lines: The regular fields as received: in order, with duplicates. Spaces around a value
             are removed, and repeated lines of ``content-length`` are left out.
         content_length: Bytes that the body must have; None: not announced.
+        urgency: Of the field ``priority``: 0 (first) to 7; None: there is none.
         memo: Free for the layer above: what it derived from the header; shared with the request.
     """
 
@@ -72,6 +87,7 @@ class Request:
     protocol: str | None
     lines: tuple[tuple[bytes, bytes], ...]
     content_length: int | None = None
+    urgency: int | None = None
     memo: Any = field(default=None, repr=False, compare=False)
     _headers: HeaderMap | None = field(default=None, repr=False, compare=False)
 
@@ -109,7 +125,9 @@ def parse_request(fields: _Fields) -> Request:
 
 
 def _request(fields: _Fields) -> Request:
-    pseudo, lines, host, length = _split(fields, _REQUEST_PSEUDO)
+    pseudo, lines, special = _split(fields, _REQUEST_PSEUDO)
+    length = special.get(b"content-length")
+    host = special[b"host"].decode("latin-1") if b"host" in special else None
     method = pseudo.get(":method", "")
     if not _METHOD.fullmatch(method):
         raise MessageError(f":method is {method!r}" if method else ":method is missing")
@@ -140,7 +158,14 @@ def _request(fields: _Fields) -> Request:
         what = "user information" if "@" in authority else "a forbidden character"
         raise MessageError(f":authority has {what}")
     return Request(
-        method, scheme or "", authority or "", path or "", protocol, tuple(lines), length
+        method,
+        scheme or "",
+        authority or "",
+        path or "",
+        protocol,
+        tuple(lines),
+        None if length is None else int(length),
+        None if b"priority" not in special else parse_urgency(special[b"priority"]),
     )
 
 
@@ -183,14 +208,14 @@ def parse_response(fields: _Fields) -> Response:
 
 
 def _response(fields: _Fields) -> Response:
-    pseudo, lines, _, length = _split(fields, _RESPONSE_PSEUDO)
+    pseudo, lines, special = _split(fields, _RESPONSE_PSEUDO)
     text = pseudo.get(":status", "")
     if not _STATUS.fullmatch(text.encode("latin-1")) or text == "101":
         raise MessageError(f":status is {text!r}")
     status = int(text)
     if status in (204, 205, 206):
         raise MessageError(f"status {status} cannot open a session")
-    if 200 <= status < 300 and length is not None:
+    if 200 <= status < 300 and b"content-length" in special:
         raise MessageError(f"a {status} response to CONNECT has a content-length")
     return Response(status, _header_map(lines))
 
@@ -199,14 +224,10 @@ _shared_request = lru_cache(_SHARED_COUNT)(_request)
 _shared_response = lru_cache(_SHARED_COUNT)(_response)
 
 
-def _split(
-    fields: _Fields, allowed: frozenset[bytes]
-) -> tuple[dict[str, str], list[tuple[bytes, bytes]], str | None, int | None]:
-    """Return pseudo-fields, regular lines, ``host``, and ``content-length``."""
+def _split(fields: _Fields, allowed: frozenset[bytes]) -> _Parts:
     pseudo: dict[str, str] = {}
     lines: list[tuple[bytes, bytes]] = []
-    host: str | None = None
-    length: bytes | None = None
+    special: dict[bytes, bytes] = {}
     values = b"".join([value for _, value in fields])
     if b"\r" in values or b"\n" in values or b"\0" in values:
         name = next(name for name, value in fields if _BAD_VALUE.search(value))
@@ -223,34 +244,41 @@ def _split(
                 raise MessageError(f"{key} comes after a regular field")
             pseudo[key] = value.decode("latin-1")
             continue
-        special = _shared_name(name) if len(name) <= _SHARED_NAME else _check_received_name(name)
-        if special:
-            if name == b"host":
-                if host is not None:
-                    raise MessageError("host appears twice")
-                host = value.decode("latin-1")
-            elif name == b"te":
-                if value.lower() != b"trailers":
-                    raise MessageError(f"te is {value!r} in HTTP/3")
-            elif length is None:
-                if not value.isdigit() or len(value) > _MAX_DIGITS:
-                    raise MessageError(f"content-length is {value!r}")
-                length = value
-            elif value == length:
-                continue
-            else:
-                raise MessageError(f"content-length is {length!r} and {value!r}")
+        is_special = _shared_name(name) if len(name) <= _SHARED_NAME else _check_received_name(name)
+        if is_special and not _keep(special, name, value):
+            continue
         lines.append((name, value))
-    return pseudo, lines, host, None if length is None else int(length)
+    return _Parts(pseudo, lines, special)
+
+
+def _keep(special: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
+    """Check a line of a field that has rules of its own; return whether it is not a repetition."""
+    earlier = special.get(name)
+    if name == b"te":
+        if value.lower() != b"trailers":
+            raise MessageError(f"te is {value!r} in HTTP/3")
+    elif name == b"host":
+        if earlier is not None:
+            raise MessageError("host appears twice")
+    elif name == b"priority":
+        value = value if earlier is None else earlier + b", " + value
+    elif not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+        raise MessageError(f"content-length is {value!r}")
+    elif earlier is not None:
+        if earlier != value:
+            raise MessageError(f"content-length is {earlier!r} and {value!r}")
+        return False
+    special[name] = value
+    return True
 
 
 def _check_received_name(name: bytes) -> bool:
     """Check the name of a regular field; return whether its value has rules, too."""
     if not _NAME.fullmatch(name):
         raise MessageError(f"bad field name {name!r}")
-    if name in _CONNECTION_FIELDS:
+    if name in CONNECTION_FIELDS:
         raise MessageError(f"field {name!r} is forbidden in HTTP/3")
-    return name in _RESERVED_FIELDS
+    return name in _SPECIAL_FIELDS
 
 
 _shared_name = lru_cache(_SHARED_COUNT)(_check_received_name)
@@ -309,7 +337,7 @@ def _check_name(name: str, value: object) -> None:
         raise _bad_header(
             name, value, f"the name has {len(raw)} bytes: 1 to {MAX_FIELD_NAME} are accepted"
         )
-    if raw in _CONNECTION_FIELDS or raw in _RESERVED_FIELDS:
+    if raw in CONNECTION_FIELDS or raw in _RESERVED_FIELDS:
         raise _bad_header(name, value, "cannot be set on a WebTransport session")
 
 
