@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ..utils._failures import describe_error, log_application_error
 from ..utils._stuck import end_tasks
+from ..utils._tasks import is_being_cancelled
 from ..utils._text import printable
 from ._errors import AsgiMessageError, LifespanError
 from ._types import AsgiApp, Message
@@ -47,7 +48,7 @@ class Lifespan:
         self._mode = mode
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[BaseException | None] | None = None
         self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._answers: dict[str, asyncio.Future[str | None]] = {}
         self._told = ""  # the last event that the application received
@@ -66,35 +67,34 @@ class Lifespan:
         self._events = asyncio.Queue()
         self._told = ""
         self._answers = {name: loop.create_future() for name in (_STARTUP, _SHUTDOWN)}
-        self._task = task = loop.create_task(self._run(), name="ASGI lifespan")
+        task = loop.create_task(self._run(), name="ASGI lifespan")
         try:
-            await self._started(task)
-        except BaseException:
-            self._task = None
-            await end_tasks([task], timeout=0.0, logger=_logger, what="ASGI lifespans")
-            raise
+            if await self._has_started(task):
+                self._task = task
+        finally:
+            if self._task is None:
+                await end_tasks([task], timeout=0.0, logger=_logger, what="ASGI lifespans")
 
-    async def _started(self, task: asyncio.Task[None]) -> None:
-        answer = self._answers[_STARTUP]
-        await self._tell(_STARTUP, self._startup_timeout)
+    async def _has_started(self, task: asyncio.Task[BaseException | None]) -> bool:
+        answer = await self._ask(_STARTUP, task, self._startup_timeout)
         if answer.done():
             failure = answer.result()
             if failure is not None:
                 raise LifespanError(f"the application failed to start: {printable(failure, 1000)}")
-            return
+            return True
         if not task.done():
             raise LifespanError(
                 "the application did not send lifespan.startup.complete within "
                 f"{self._startup_timeout:g} seconds"
             )
-        self._task = None
-        error = task.exception()
-        what = "it returned" if error is None else describe_error(error)
+        error = task.result()
+        why = "it returned" if error is None else describe_error(error)
         if self._mode == "on":
-            raise LifespanError(f"the application does not support lifespan: {what}") from error
-        # One that knows the scope has asked for the event before.
+            raise LifespanError(f"the application does not support lifespan: {why}") from error
+        # One that has asked for the event knows the scope: then this is hardly what it wants.
         level = logging.WARNING if self._told and error is not None else logging.INFO
-        _logger.log(level, "the application does not support lifespan, serving without: %s", what)
+        _logger.log(level, "the application is served without lifespan: %s", why)
+        return False
 
     async def shutdown(self) -> None:
         """Let the application shut down. Errors are logged.
@@ -104,43 +104,59 @@ class Lifespan:
         task, self._task = self._task, None
         if task is None:
             return
-        answer = self._answers[_SHUTDOWN]
         try:
-            if not task.done():
-                await self._tell(_SHUTDOWN, self._shutdown_timeout)
+            if task.done():
+                return
+            answer = await self._ask(_SHUTDOWN, task, self._shutdown_timeout)
             if answer.done():
                 failure = answer.result()
                 if failure is not None:
                     _logger.error(
                         "the application failed to shut down: %s", printable(failure, 1000)
                     )
-                return
-            if not task.done():
+                # What remains is to return.
+                await asyncio.wait([task], timeout=self._shutdown_timeout)
+            elif not task.done():
                 _logger.error(
                     "the application did not send lifespan.shutdown.complete within %g seconds",
                     self._shutdown_timeout,
                 )
         finally:
-            if answer.done() and not task.done():
-                # It may still have something to do after its answer, such as to return.
-                await asyncio.wait([task], timeout=self._shutdown_timeout)
-            if not task.done():
-                await end_tasks([task], timeout=0.0, logger=_logger, what="ASGI lifespans")
-            elif not task.cancelled() and (error := task.exception()) is not None:
-                log_application_error(_logger, "lifespan of the application", error)
+            await end_tasks([task], timeout=0.0, logger=_logger, what="ASGI lifespans")
 
-    async def _tell(self, event: str, timeout: float) -> None:
-        """Send an event, and wait until the application answers or ends."""
-        task = self._task
-        ...
+    async def _ask(
+        self, event: str, task: asyncio.Task[BaseException | None], timeout: float
+    ) -> asyncio.Future[str | None]:
+        """Send an event; wait until the application answers or ends, or the time is up."""
+        answer = self._answers[event]
+        both: list[asyncio.Future[Any]] = [task, answer]
+        self._events.put_nowait({"type": event})
+        await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        return answer
 
-    async def _run(self) -> None:
+    async def _run(self) -> BaseException | None:
+        """Run the application; return what it raised, if nobody knows of it yet."""
         scope = {
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
-        await self._app(scope, self._receive, self._send)
+        self._state.clear()
+        started = self._answers[_STARTUP]
+        try:
+            await self._app(scope, self._receive, self._send)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+            if not started.done():
+                return error
+            ended = self._answers[_SHUTDOWN]
+            # Frameworks raise again what they have reported as a failure.
+            if started.result() is None and not (ended.done() and ended.result() is not None):
+                log_application_error(_logger, "lifespan of the application", error)
+        return None
 
     async def _receive(self) -> Message:
         message = await self._events.get()
