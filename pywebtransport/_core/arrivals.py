@@ -243,7 +243,8 @@ class Arrivals:
 
     def _read(self, entry: OpenStream) -> Arrival:
         stream, quic = entry.stream, entry.stream._quic
-        data: bytes = quic.read(_PIECE)
+        data = quic.read(_PIECE)
+        assert data is not None  # bytes or the end are there
         stream._reads += 1
         stream.bytes_read += len(data)
         is_end = quic.at_eof

@@ -78,7 +78,7 @@ class WebTransportRouter:
             ConfigurationError: The path is malformed or has a handler already; the handler can be
                 called in neither way; the protocols are not a list of strings.
         """
-        protocols = ()
+        protocols: tuple[str, ...] = ()
         if application_protocols is not None:
             protocols = check_texts("application_protocols", application_protocols)
         self._router.add_route(path, _Endpoint(handler, protocols))

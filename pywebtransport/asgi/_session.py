@@ -451,10 +451,10 @@ class Session:
                 self.wake(stream)
                 self.settle(stream)
         elif kind == "stream.stop_sending":
-            stream = self._streams.get(event["stream"])
-            if isinstance(stream, EventSendStream):
-                stream.was_stopped(event.get("code"))
-                self.settle(stream)
+            stopped = self._streams.get(event["stream"])
+            if isinstance(stopped, EventSendStream):
+                stopped.was_stopped(event.get("code"))
+                self.settle(stopped)
 
     def _stream_of(self, event: Message) -> _AnyStream:
         stream_id = event["stream"]
