@@ -1,96 +1,86 @@
-"""Serving ASGI applications in tests."""
+"""ASGI applications for tests: one that does what the test does, and the server around it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from pywebtransport import ServerApp
+from pywebtransport import ServerApp, ServerConfig
 
-from .certificates import Certificates
-from .endpoints import Served, make_server_config, serving
-from .http3 import Http3Client, http3
+from .endpoints import Served, Serving
 
-__all__ = ["AsgiServed", "answer", "asgi_served", "body_of", "by_path", "start", "until_over"]
+__all__ = ["Call", "Stage", "mounted"]
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
+Message = dict[str, Any]
 
 
-class AsgiServed:
-    """A server with a mounted application, and a client."""
+class Call:
+    """One call of a ``Stage``: the test is the application, until it says how that ends.
 
-    def __init__(self, served: Served, client: Http3Client) -> None:
-        self.served = served
-        self.server = served.server
-        self.client = client
+    Attributes:
+        scope: What the server called it with.
+    """
+
+    def __init__(self, scope: Message, receive: Any, send: Any) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+
+    async def receive(self) -> Message:
+        event: Message = await self._receive()
+        return event
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        """Send a message whose type begins with that of the scope."""
+        await self._send({"type": f"{self.scope['type']}.{kind}", **fields})
+
+    async def send_raw(self, message: Any) -> None:
+        """Send whatever it is."""
+        await self._send(message)
+
+    async def accept(self, **fields: Any) -> None:
+        """Take the first event, and accept."""
+        assert (await self.receive())["type"] == f"{self.scope['type']}.connect"
+        await self.send("accept", **fields)
+
+    def end(self, error: Exception | None = None) -> None:
+        """The application returns, or raises."""
+        if error is None:
+            self.outcome.set_result(None)
+        else:
+            self.outcome.set_exception(error)
+
+
+class Stage:
+    """An application whose calls are played by the test."""
+
+    def __init__(self) -> None:
+        self._calls: asyncio.Queue[Call] = asyncio.Queue()
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        call = Call(scope, receive, send)
+        self._calls.put_nowait(call)
+        try:
+            await call.outcome
+        finally:
+            call.ended.set()
+
+    async def next(self) -> Call:
+        """The next call."""
+        return await self._calls.get()
 
 
 @asynccontextmanager
-async def asgi_served(
-    certs: Certificates,
-    app: App,
-    *,
-    client: Mapping[str, Any] | None = None,
-    mount: Mapping[str, Any] | None = None,
-    **fields: Any,
-) -> AsyncIterator[AsgiServed]:
-    """Serve an application, and connect an HTTP/3 client.
-
-    Args:
-        certs: Certificates.
-        app: The application.
-        client: Fields of the configuration of the client.
-        mount: Keywords of ``ServerApp.mount``.
-        **fields: Fields of the configuration of the server.
-    """
-    target = ServerApp(config=make_server_config(certs, **fields))
-    target.mount(app, **{"lifespan": "off", **(mount or {})})
-    async with (
-        serving(certs, target) as served,
-        http3(certs, served, **(client or {})) as opened,
-    ):
-        yield AsgiServed(served, opened)
-
-
-def by_path(**apps: App) -> App:
-    """An application that gives a request to the one that is named like its path."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await apps[scope["path"].strip("/")](scope, receive, send)
-
-    return app
-
-
-def start(status: int = 200, *headers: tuple[bytes, bytes], **others: Any) -> dict[str, Any]:
-    """``http.response.start``."""
-    return {"type": "http.response.start", "status": status, "headers": list(headers), **others}
-
-
-async def answer(
-    send: Any, body: bytes = b"", status: int = 200, *headers: tuple[bytes, bytes]
-) -> None:
-    """Send a whole response."""
-    await send(start(status, *headers))
-    await send({"type": "http.response.body", "body": body})
-
-
-async def body_of(receive: Any) -> bytes:
-    """Read the whole body of a request."""
-    pieces = []
-    while True:
-        event = await receive()
-        assert event["type"] == "http.request", event
-        pieces.append(event["body"])
-        if not event["more_body"]:
-            return b"".join(pieces)
-
-
-async def until_over(receive: Any) -> int:
-    """Wait for ``http.disconnect``; returns how many bytes came before."""
-    count = 0
-    while (event := await receive())["type"] != "http.disconnect":
-        count += len(event["body"])
-        await asyncio.sleep(0)
-    return count
+async def mounted(
+    serving: Serving, config: ServerConfig, application: Callable[..., Any]
+) -> AsyncIterator[Served]:
+    """Serve an application that has no lifespan."""
+    app = ServerApp(config=config)
+    app.mount(application, lifespan="off")
+    block: AbstractAsyncContextManager[Served] = serving(app)
+    async with block as served:
+        yield served

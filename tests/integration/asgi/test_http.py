@@ -10,7 +10,7 @@ import pytest
 
 from pywebtransport.asgi import AsgiMessageError, ClientDisconnectedError
 from tests.integration import raw_h3 as h3
-from tests.support.asgi import answer, asgi_served, body_of, by_path, start, until_over
+from tests.support.asgi_http import answer, asgi_served, body_of, by_path, start, until_over
 from tests.support.certificates import Certificates
 from tests.support.endpoints import serving
 from tests.support.http3 import http3
