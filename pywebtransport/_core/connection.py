@@ -80,6 +80,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         session_ticket: Client: the newest TLS session ticket, for a later connection.
         address_token: Client: the newest address validation token (RFC 9000 section 8.1.3).
         session_count: How many sessions were opened so far.
+        request_count: Server: how many HTTP requests an application was given.
         error_count: Protocol errors of the peer, and the loss of the path.
         memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
         turns: Advanced: shares the turns of the event loop fairly among connections.
@@ -100,7 +101,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                  "_ready_waiters", "_receive_drops", "_sessions", "_state", "active_at",
                  "address_token", "error_count", "keep_open", "last_activity_time", "memory_budget",
                  "on_closed", "on_credentials", "on_early_drop", "on_exchange", "on_request",
-                 "session_count", "session_ticket", "turns", "write_low_water")  # fmt: skip
+                 "request_count", "session_count", "session_ticket", "turns",
+                 "write_low_water")  # fmt: skip
 
     # Callers that wait for a stream, or to send a datagram; created on first use.
     _stream_gates: Gates | None
@@ -130,6 +132,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self.write_low_water = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self.session_count = 0
+        self.request_count = 0
         self._pending: dict[SessionId, PendingSession] | None = None
         self._ready = False
         self._ready_waiters = Waiters()

@@ -1,0 +1,15 @@
+"""ASGI applications on HTTP/3: ``ServerApp.mount(app)`` serves one beside your routes."""
+
+from __future__ import annotations
+
+from ._errors import AsgiMessageError, ClientDisconnectedError, LifespanError
+from ._router import WebTransportRouter
+from ._session import Session
+
+__all__ = [
+    "AsgiMessageError",
+    "ClientDisconnectedError",
+    "LifespanError",
+    "Session",
+    "WebTransportRouter",
+]
