@@ -550,9 +550,9 @@ class H3Exchange:
         return not self._awaits_room
 
     def set_result(self, result: None, /) -> None:
-        """Like a future: the stream has room again, or none any more."""
+        """Like a future: the stream has room again, or none any more: then the end follows."""
         self._awaits_room = False
-        if self.is_full:
+        if self.is_full and self._stream is not None and self._stream.can_write:
             self.is_full = False
             self.events.writable()
 

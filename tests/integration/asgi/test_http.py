@@ -212,7 +212,10 @@ async def test_credit_returns_when_the_application_reads(certs: Certificates) ->
         else:
             await answer(send)
 
-    window: dict[str, Any] = {"flow_control_window_size": 65536, "flow_control_window_auto_scale": False}
+    window: dict[str, Any] = {
+        "flow_control_window_size": 65536,
+        "flow_control_window_auto_scale": False,
+    }
     async with asgi_served(certs, app, **window) as asgi:
         exchange = asgi.client.open("POST", "/", fin=False)
         exchange.send(bytes(size), True)
@@ -446,7 +449,10 @@ async def test_slow_reader_stops_the_application(certs: Certificates) -> None:
         await send({"type": "http.response.body"})
 
     limits: dict[str, Any] = {"max_write_buffer_size": 100_000}
-    window: dict[str, Any] = {"flow_control_window_size": 65536, "flow_control_window_auto_scale": False}
+    window: dict[str, Any] = {
+        "flow_control_window_size": 65536,
+        "flow_control_window_auto_scale": False,
+    }
     app = by_path(stream=stream, hello=hello)
     async with asgi_served(certs, app, client=window, **limits) as asgi:
         exchange = asgi.client.open("GET", "/stream")

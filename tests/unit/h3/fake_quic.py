@@ -233,6 +233,10 @@ class FakeStream:
         return self._fin and not self._buffer
 
     @property
+    def can_write(self) -> bool:
+        return not (self.fin_written or self.reset_sent is not None or self.quic.is_closed)
+
+    @property
     def queued(self) -> int:
         return len(self._queue)
 
