@@ -245,7 +245,12 @@ class Admission:
         exchange = connection.exchanges.get(stream_id)
         if exchange is not None:
             exchange.set_send_order(send_order(urgency))
-        elif stream_id >= next_id or self._is_incomplete(stream_id):
+            return
+        for stream in self._sent:  # a response that is complete, but perhaps not on its way
+            if stream.stream_id == stream_id:
+                stream.set_send_order(send_order(urgency))
+                return
+        if stream_id >= next_id or self._is_incomplete(stream_id):
             orders = self._orders
             if orders is None:
                 orders = self._orders = {}

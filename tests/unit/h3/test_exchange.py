@@ -684,7 +684,7 @@ def test_a_priority_update_of_an_open_request() -> None:
     assert stream.send_order == 9
     exchange.respond(200, [], fin=True)
     bed.send_control(update(0, b"u=0"))
-    assert stream.send_order == 9
+    assert stream.send_order == 3  # what is queued can still be late
 
 
 def test_a_priority_update_before_its_request() -> None:
