@@ -204,7 +204,8 @@ class Admission:
         Raises:
             H3ConnectionError: It does this too often (H3_EXCESSIVE_LOAD).
         """
-        self._budget -= 1
+        if self._connection.exchange_requested is not None:
+            self._budget -= 1
         if self._budget < 0:
             raise H3ConnectionError(
                 H3Error.EXCESSIVE_LOAD, "too many requests that were taken back"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -78,6 +79,27 @@ def test_lines_are_sent_in_order_with_duplicates_in_lower_case() -> None:
         (b"x", b"1"),
         (b"set-cookie", b"b=2"),
     ]
+
+
+def test_lines_may_come_from_a_generator() -> None:
+    bed = ExchangeBed()
+    exchange, _, stream = bed.get()
+    exchange.respond(200, (line for line in [TEXT]), fin=True)  # type: ignore[arg-type]
+    assert bed.response(stream)[0]["content-type"] == "text/plain"
+
+
+def test_an_exchange_that_is_over_keeps_no_connection_alive() -> None:
+    bed = ExchangeBed()
+    exchange, _, _ = bed.get()
+    exchange.respond(200, [], fin=True)
+    stopped, _, stream = bed.open()
+    stream.feed_stop(0x10C)
+    lost, _, _ = bed.open()
+    assert bed.h3 in gc.get_referents(lost)
+    bed.h3.close()
+    for over in (exchange, stopped, lost):
+        assert over.is_over
+        assert bed.h3 not in gc.get_referents(over)
 
 
 def test_fields_of_connections_are_left_out() -> None:
@@ -740,6 +762,19 @@ def test_requests_that_are_taken_back() -> None:
     stream.feed_stop(0x10C)
     assert bed.close_code == H3Error.EXCESSIVE_LOAD
     assert len(events.ends) == 1
+
+
+def test_requests_that_are_taken_back_before_they_are_looked_at() -> None:
+    bed = ExchangeBed(options=H3Options(peer_bidi_streams=4))
+    header = bed.headers(request_fields())
+    for _ in range(9):
+        assert bed.close_code is None
+        stream = bed.quic.peer_stream(False)
+        stream._arrive(header)
+        stream.feed_reset(0x10C)
+        assert stream.released
+    assert bed.close_code == H3Error.EXCESSIVE_LOAD
+    assert bed.exchanges == []
 
 
 def test_answers_allow_more_requests_to_be_taken_back() -> None:
