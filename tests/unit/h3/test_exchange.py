@@ -80,6 +80,23 @@ def test_lines_are_sent_in_order_with_duplicates_in_lower_case() -> None:
     ]
 
 
+def test_reading_while_the_connection_ends() -> None:
+    bed = ExchangeBed()
+    exchange, events, _ = bed.open()
+    bed.quic.close(0)  # news of it has not come
+    assert exchange.read() is None
+    assert events.ends == []
+    bed.h3.connection_closed(ClientError("gone"))
+    assert isinstance(events.end, ClientError)
+
+
+def test_pairs_may_be_lists() -> None:
+    bed = ExchangeBed()
+    exchange, _, stream = bed.get()
+    exchange.respond(200, [[b"x", b"1"]], fin=True)  # type: ignore[list-item]
+    assert bed.response(stream)[0]["x"] == "1"
+
+
 def test_lines_may_come_from_a_generator() -> None:
     bed = ExchangeBed()
     exchange, _, stream = bed.get()

@@ -226,11 +226,28 @@ def test_trailers_that_wait_for_the_dynamic_table() -> None:
     stream.feed(trailers, True)
     assert exchange.read() == b"abc"
     assert exchange.read() is None
+    assert exchange.read() is None
     assert not exchange.is_complete
     encoder.feed(instructions)
     assert events.readable_count == 1
     assert exchange.read() == b""
     assert exchange.is_complete
+
+
+def test_trailers_that_turn_out_to_be_too_large() -> None:
+    """Their references are short, and what they stand for is known only when they are decoded."""
+    bed, encoder = dynamic()
+    exchange, events, stream = bed.open()
+    instructions, _ = insert(bed, [("sum", "y" * 400)], stream.stream_id)
+    lines = [(b"sum", b"y" * 400)] * 200
+    more, section = bed.encoder.encode(stream.stream_id, lines)
+    stream.feed(varint(1) + varint(len(section)) + section, True)
+    assert exchange.read() is None
+    assert bed.close_code is None
+    encoder.feed(instructions + more)
+    assert stream.reset_sent == H3Error.EXCESSIVE_LOAD
+    assert len(events.ends) == 1
+    assert bed.close_code is None
 
 
 def test_malformed_trailers_that_wait_for_the_dynamic_table() -> None:
