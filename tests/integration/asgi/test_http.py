@@ -40,6 +40,12 @@ def text_of(path: str) -> str:
     return Path(path).read_text()
 
 
+SMALL_WINDOW: dict[str, Any] = {
+    "flow_control_window_size": 65536,
+    "flow_control_window_auto_scale": False,
+}
+
+
 # --------------------------------------------------------------------------- the scope
 
 
@@ -212,8 +218,7 @@ async def test_credit_returns_when_the_application_reads(certs: Certificates) ->
         else:
             await answer(send)
 
-    window: dict[str, Any] = {"flow_control_window_size": 65536, "flow_control_window_auto_scale": False}
-    async with asgi_served(certs, app, **window) as asgi:
+    async with asgi_served(certs, app, **SMALL_WINDOW) as asgi:
         exchange = asgi.client.open("POST", "/", fin=False)
         exchange.send(bytes(size), True)
         left = -1
@@ -446,9 +451,8 @@ async def test_slow_reader_stops_the_application(certs: Certificates) -> None:
         await send({"type": "http.response.body"})
 
     limits: dict[str, Any] = {"max_write_buffer_size": 100_000}
-    window: dict[str, Any] = {"flow_control_window_size": 65536, "flow_control_window_auto_scale": False}
     app = by_path(stream=stream, hello=hello)
-    async with asgi_served(certs, app, client=window, **limits) as asgi:
+    async with asgi_served(certs, app, client=SMALL_WINDOW, **limits) as asgi:
         exchange = asgi.client.open("GET", "/stream")
         last = -1
         while last != count:
