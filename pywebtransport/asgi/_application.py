@@ -133,11 +133,11 @@ class AsgiServer:
         """Serve an HTTP request or a WebSocket (deliver phase)."""
         if exchange.request.protocol is None:
             request = HttpRequest(self, connection, exchange)
-            self.server.requests.start(request, request.run())
+            self.server.http_requests.start(request, request.run())
             return
         from ._websocket import run_websocket
 
-        self.server.requests.start(
+        self.server.http_requests.start(
             exchange, self._serve_websocket(run_websocket, connection, exchange)
         )
 
@@ -150,7 +150,7 @@ class AsgiServer:
         try:
             await run(self, connection, exchange)
         finally:
-            self.server.requests.ended(exchange)
+            self.server.http_requests.ended(exchange)
 
     async def serve_session(self, session: WebTransportSession) -> None:
         """Serve a WebTransport session, from its request to its end.
@@ -206,7 +206,7 @@ class AsgiServer:
             raise error
         if all(isinstance(leaf, ClientDisconnectedError) for leaf in error_leaves(error)):
             return False
-        self.server.requests.failed()
+        self.server.http_requests.failed()
         log_application_error(_logger, f"{_described(scope)}: the application", error)
         kind = scope["type"]
         if not knows_scope and kind in _HINTS:
@@ -215,7 +215,7 @@ class AsgiServer:
 
     def unfinished(self, scope: Scope) -> None:
         """Log that the application returned before its answer was complete."""
-        self.server.requests.failed()
+        self.server.http_requests.failed()
         shared_log(_logger).tell(
             "unfinished",
             logging.ERROR,

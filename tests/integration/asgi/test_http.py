@@ -247,7 +247,7 @@ async def test_wrong_content_length_never_looks_complete(
         exchange = asgi.client.open("POST", "/", [("content-length", str(announced))], fin=False)
         exchange.send(b"12345", True)
         assert await exchange.reset_code() == MESSAGE_ERROR
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
     assert all(event.get("more_body", True) for event in events)
 
 
@@ -408,7 +408,7 @@ async def test_more_after_the_end_is_refused(
 
     async with asgi_served(certs, app) as asgi:
         assert (await asgi.client.get("/")).body == b"all"
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 @pytest.mark.loops("asyncio", "uvloop")
@@ -501,7 +501,7 @@ async def test_wrong_content_length_of_a_response(
 
     async with asgi_served(certs, app) as asgi:
         assert await asgi.client.open("GET", "/").reset_code() == INTERNAL_ERROR
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 async def test_early_answer_stops_the_request(certs: Certificates) -> None:
@@ -546,7 +546,7 @@ async def test_failures_of_the_application(
             assert response.get("content-length") == "0"
         assert await asgi.client.open("GET", "/after").reset_code() == INTERNAL_ERROR
         assert (await asgi.client.get("/late")).body == b"all"
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         assert (await asgi.server.get_server_stats())["handler_errors"] == 4
 
 
@@ -601,7 +601,7 @@ async def test_client_that_leaves(certs: Certificates, how: str) -> None:
         else:
             await asgi.client.connection.close()
         await seen.wait()
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         stats = await asgi.server.get_server_stats()
         assert (stats["requests_cancelled"], stats["handler_errors"]) == (1, 0)
     assert events == ["http.disconnect"] * 3
@@ -627,7 +627,7 @@ async def test_send_that_waits_ends_with_its_client(certs: Certificates) -> None
         await exchange.read()
         exchange.cancel()
         await ended.wait()
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 async def test_disconnect_follows_a_complete_response(certs: Certificates) -> None:
@@ -665,7 +665,7 @@ async def test_two_tasks_may_wait_for_events(certs: Certificates) -> None:
         exchange = asgi.client.open("POST", "/", fin=False)
         exchange.send(b"body")
         assert (await exchange.finish()).status == 200
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 # -------------------------------------------------------------------------- extensions

@@ -60,7 +60,7 @@ async def test_max_requests(certs: Certificates, caplog: pytest.LogCaptureFixtur
         gate.open.set()
         for exchange in waiting:
             assert (await exchange.finish()).body == b"through"
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         assert (await asgi.client.get("/")).status == 200
         stats = await asgi.server.get_server_stats()
         assert (stats["requests"], stats["requests_limited"]) == (4, 1)
@@ -104,7 +104,7 @@ async def test_body_above_the_limit(certs: Certificates) -> None:
         exchange = asgi.client.open("POST", "/begin", fin=False)
         exchange.send(bytes(1001))
         assert await exchange.reset_code() == EXCESSIVE_LOAD
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
     assert len(errors) == 2
 
 
@@ -123,7 +123,7 @@ async def test_request_that_stalls(certs: Certificates) -> None:
         assert (await exchange.finish()).status == 408
         exchange = asgi.client.open("POST", "/begin", fin=False)
         assert await exchange.reset_code() == REQUEST_CANCELLED
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 @pytest.mark.loops("virtual")
@@ -178,7 +178,7 @@ async def test_storm_of_cancelled_requests(certs: Certificates) -> None:
             for exchange in exchanges:
                 await exchange.read()
                 exchange.cancel()
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         assert answered == 500
         assert (await asgi.client.get("/hello")).status == 200
         (connection,) = asgi.server.connections
@@ -199,7 +199,7 @@ async def test_resets_before_any_answer_end_the_connection(certs: Certificates) 
             await asyncio.sleep(0)
             exchange.cancel()
         assert getattr(connection.error, "error_code", None) == EXCESSIVE_LOAD
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 # ------------------------------------------------------------------- statistics and logs
@@ -217,7 +217,7 @@ async def test_statistics(certs: Certificates, expected_logs: ExpectedLogs) -> N
     async with asgi_served(certs, status) as asgi:
         for code in (200, 201, 302, 404, 410, 418, 500, 503):
             await asgi.client.post(f"/?{code}", b"four")
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         stats = await asgi.server.get_server_stats()
     assert stats["requests"] == 8
     assert stats["active_requests"] == 0
@@ -277,7 +277,7 @@ async def test_metrics(certs: Certificates) -> None:
     async with asgi_served(certs, echo) as asgi:
         metrics = Metrics(asgi.served.app)
         await asgi.client.post("/", b"12345")
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         samples = {
             (sample.name, sample.labels.get("status")): sample.value
             for family in metrics.collect()
@@ -413,7 +413,7 @@ async def test_drain_waits_for_requests(certs: Certificates) -> None:
 
     async with asgi_served(certs, by_path(gate=gate, large=large), drain_timeout=20.0) as asgi:
         waiting = [asgi.client.open("GET", path) for path in ("/gate", "/large")]
-        await until(lambda: len(asgi.server.requests.tasks) == 2)
+        await until(lambda: len(asgi.server.http_requests.tasks) == 2)
         closing = asyncio.create_task(asgi.server.close())
         client_h3 = asgi.client.connection.h3
         assert client_h3 is not None
@@ -455,11 +455,11 @@ async def test_end_without_drain_cancels(certs: Certificates) -> None:
             raise
 
     async with asgi_served(certs, app) as asgi:
-        asgi.client.open("GET", "/one")
-        asgi.client.open("GET", "/two")
-        await until(lambda: len(asgi.server.requests.tasks) == 2)
+        exchanges = [asgi.client.open("GET", path) for path in ("/one", "/two")]
+        await until(lambda: len(asgi.server.http_requests.tasks) == 2)
         await asgi.server.close(drain_timeout=0)
-        assert not asgi.server.requests.tasks
+        assert not asgi.server.http_requests.tasks
+        assert [(await each.finish()).status for each in exchanges] == [503, 503]
     assert sorted(cancelled) == ["/one", "/two"]
 
 
@@ -469,7 +469,7 @@ async def test_configuration_can_be_changed_before_the_start(certs: Certificates
     app.server.configure(app.server.config.update(max_requests=1, request_timeout=None))
     async with serving(certs, app) as served, http3(certs, served) as client:
         assert (await client.get("/")).status == 200
-        assert served.server.requests.timeout is None
+        assert served.server.http_requests.timeout is None
 
 
 def test_fields_are_checked() -> None:
