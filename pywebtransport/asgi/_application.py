@@ -204,7 +204,7 @@ class AsgiServer:
                 raise error
         elif not isinstance(error, Exception):
             raise error
-        if all(isinstance(leaf, ClientDisconnectedError) for leaf in error_leaves(error)):
+        if all(map(_is_disconnect, error_leaves(error))):
             return False
         self.server.http_requests.failed()
         log_application_error(_logger, f"{_described(scope)}: the application", error)
@@ -263,6 +263,11 @@ def check_application(app: Any) -> None:
 def _has_websockets() -> bool:
     """Whether what WebSockets need is installed."""
     return importlib.util.find_spec("wsproto") is not None
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    """Whether an error only reports that the client is gone, in our words or those of Starlette."""
+    return isinstance(error, ClientDisconnectedError) or type(error).__name__ == "ClientDisconnect"
 
 
 def _described(scope: Scope) -> str:
