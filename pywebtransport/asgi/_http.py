@@ -241,7 +241,9 @@ class HttpRequest:
         elif exchange.is_full and not self._is_gone:
             if self._writers is None:
                 self._writers = EagerWaiters(asyncio.get_running_loop())
-            await self._writers.wait()
+            limit = self._server.server.http_requests.write_timeout
+            if not await self._writers.wait(limit) and not self._is_gone:
+                self._give_up(_REQUEST_TIMEOUT, H3Error.REQUEST_CANCELLED)
             if self._is_gone:
                 raise _disconnected()
 

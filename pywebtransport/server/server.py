@@ -741,6 +741,8 @@ class WebTransportServer(EventEmitter):
         # While a drain goes on, a client may send requests until it has heard of it.
         closing = self._closing and self._draining is None
         self.http_requests.requested(connection, exchange, closing=closing)
+        if not exchange.has_responded and self._endpoint is not None:
+            self._endpoint.quic.woke()  # as for a session
 
     def _request_ended(self) -> None:
         if self._draining is not None:
