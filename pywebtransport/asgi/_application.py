@@ -279,9 +279,12 @@ def _described(scope: Scope) -> str:
 
 
 @lru_cache(256)
-def _client_certificate(der: bytes) -> tuple[str, str]:
-    """A certificate in PEM form, and its subject (RFC 4514)."""
+def _client_certificate(der: bytes) -> tuple[str, str | None]:
+    """A certificate in PEM form, and its subject (RFC 4514); None: it cannot be read."""
     from cryptography import x509
 
-    subject = x509.load_der_x509_certificate(der).subject
-    return ssl.DER_cert_to_PEM_cert(der), subject.rfc4514_string()
+    try:
+        name = x509.load_der_x509_certificate(der).subject.rfc4514_string()
+    except (ValueError, x509.InvalidVersion):  # TLS libraries are less strict
+        name = None
+    return ssl.DER_cert_to_PEM_cert(der), name
