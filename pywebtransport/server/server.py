@@ -750,10 +750,10 @@ class WebTransportServer(EventEmitter):
 
     def certificate_text(self, connection: WebTransportConnection) -> str | None:
         """Advanced: the certificate in PEM form that a client got; None if it is not known."""
-        quic = connection._quic
-        if self._certificates is None or quic is None:
+        h3 = connection.h3
+        if self._certificates is None or h3 is None:
             return None
-        return self._certificates.text_for(quic.server_name)
+        return self._certificates.text_for(h3.quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
