@@ -552,6 +552,21 @@ async def test_ended_streams_leave_nothing_behind(opening: Opening) -> None:
         await call.send("stream.send", stream=8, data=b"x")
 
 
+async def test_to_finish_a_stream_twice_is_no_mistake(opening: Opening) -> None:
+    """An echo that answers the end of a stream that it has finished itself."""
+    async with opening() as (client, call):
+        ours = await opened(call)
+        await call.send("stream.send", stream=ours, data=b"x", end_stream=True)
+        await call.send("stream.send", stream=ours, data=b"", end_stream=True)
+        stream = await take(client)
+        assert await stream.read_all() == b"x"
+        await stream.close()
+        assert (await call.receive())["end_stream"]
+        await call.send("stream.send", stream=ours, data=b"", end_stream=True)
+        with pytest.raises(AsgiMessageError, match="was finished"):
+            await call.send("stream.send", stream=ours, data=b"y", end_stream=True)
+
+
 # ------------------------------------------------------------------------ errors
 
 Wrong = tuple[dict[str, Any], type[Exception], str]
@@ -670,6 +685,7 @@ async def test_directions_are_checked(opening: Opening) -> None:
         assert await (await take_unidirectional(client)).read_all() == b"fine"
         with pytest.raises(AsgiMessageError, match="was finished"):
             await call.send("stream.send", stream=ours, data=b"x")
+        await call.send("stream.send", stream=ours, data=b"", end_stream=True)
 
 
 async def test_only_one_task_receives(opening: Opening) -> None:
