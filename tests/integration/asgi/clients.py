@@ -471,7 +471,9 @@ async def _tls(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     context = ssl.create_default_context(cafile=cafile)
     context.set_alpn_protocols([alpn])
-    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    return await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname="localhost"
+    )
 
 
 PIPES = {"1.1": _Http1.connect, "2": _Http2.connect, "3": _Http3.connect}

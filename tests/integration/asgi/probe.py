@@ -253,7 +253,9 @@ class Probe:
         """103, where the server offers it."""
         await call.read_body()
         if "http.response.early_hint" in call.scope.get("extensions", {}):
-            await call.send({"type": "http.response.early_hint", "links": [b"</s.css>; rel=preload"]})
+            await call.send(
+                {"type": "http.response.early_hint", "links": [b"</s.css>; rel=preload"]}
+            )
         await call.start(200, (b"content-length", b"0"))
         await call.body()
 
@@ -309,9 +311,7 @@ class Probe:
             await call.send({"type": "websocket.close"})
             return
         fields = [(b"content-type", b"text/plain"), (b"content-length", b"4")]
-        await call.send(
-            {"type": "websocket.http.response.start", "status": 402, "headers": fields}
-        )
+        await call.send({"type": "websocket.http.response.start", "status": 402, "headers": fields})
         await call.send({"type": "websocket.http.response.body", "body": b"pay!"})
 
     async def _ws_raise(self, call: Conversation) -> None:
