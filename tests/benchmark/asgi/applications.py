@@ -42,9 +42,13 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
     elif path == "/wait":
         await _wait(receive)
     else:
-        gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        await _answer(send, json.dumps({"waiting": _waiting, "resident": pages * 4096}).encode())
+        await _answer(send, json.dumps({"waiting": _waiting, "resident": _resident()}).encode())
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

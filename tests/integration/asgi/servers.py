@@ -42,8 +42,6 @@ async def uvicorn_server(app: Any, certs: Certificates) -> AsyncIterator[int]:
     server = Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
         yield port
     finally:
         server.should_exit = True

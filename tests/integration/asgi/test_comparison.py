@@ -10,17 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
-from wsproto.events import CloseConnection
 
 from tests.support.certificates import Certificates
 from tests.support.leaks import ExpectedLogs
-from tests.support.pages import DOCS
 
 from .clients import PATIENCE, Answer, Request, WebSocket, perform
-from .differences import DIFFERENCES
+from .differences import ALL, DIFFERENCES, Difference
 from .probe import Conversation, Probe
 from .servers import SERVERS, Kind
 
@@ -223,3 +220,36 @@ def rows(found: dict[str, dict[str, Facts]]) -> dict[tuple[str, str], tuple[str,
             if len(set(values)) > 1:
                 different[case, fact] = values
     return different
+
+
+def unexplained(different: dict[tuple[str, str], tuple[str, ...]], group: str) -> list[str]:
+    """What differs without an entry, and entries of a group that are not true."""
+    expected: dict[tuple[str, str], Difference] = {}
+    for entry in DIFFERENCES:
+        if entry.group == group:
+            expected |= {(case, entry.fact): entry for case in entry.cases}
+    common = {fact: entry for (case, fact), entry in expected.items() if case == ALL}
+    problems = []
+    seen = set()
+    for (case, fact), values in different.items():
+        entry = expected.get((case, fact)) or common.get(fact)
+        if entry is None or entry.values != values:
+            problems.append(f"{case}, {fact}:\n  " + "\n  ".join(values))
+        if entry is not None:
+            seen.add(((case if (case, fact) in expected else ALL), fact))
+    problems += [f"no longer differs: {case}, {fact}" for case, fact in set(expected) - seen]
+    return problems
+
+
+async def test_requests_are_the_same_on_three_servers(
+    certs: Certificates, expected_logs: ExpectedLogs
+) -> None:
+    found = {name: await http_facts(kind, certs) for name, kind in SERVERS.items()}
+    assert unexplained(rows(found), "http") == []
+
+
+async def test_websockets_are_the_same_on_three_servers(
+    certs: Certificates, expected_logs: ExpectedLogs
+) -> None:
+    found = {name: await socket_facts(kind, certs) for name, kind in SERVERS.items()}
+    assert unexplained(rows(found), "websocket") == []
