@@ -28,7 +28,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamReset
 from curl_cffi import Curl, CurlError, CurlHttpVersion, CurlInfo, CurlOpt
 from wsproto import ConnectionType
-from wsproto.connection import Connection
+from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
@@ -303,9 +303,7 @@ class _Http2(Pipe):
         return data
 
     def finish(self) -> None:
-        if not self._over:
-            self._http.end_stream(self._stream)
-            self._flush()
+        """hypercorn forgets the stream at the closing handshake, and fails on what comes then."""
 
     def abort(self) -> None:
         self._http.reset_stream(self._stream, 8)  # CANCEL
@@ -547,7 +545,7 @@ class WebSocket:
         event = self._events.pop(0)
         if isinstance(event, CloseConnection):
             if self.closed is None:
-                self.closed = (event.code, event.reason)
+                self.closed = (int(event.code), event.reason)
             return None
         if isinstance(event, Ping):
             await self.send(event.response())
@@ -566,9 +564,10 @@ class WebSocket:
         self._pipe.finish()
 
     async def answer_close(self) -> None:
-        """Answer the server's close."""
+        """Answer the server's close, if it has said one."""
         assert self.closed is not None
-        await self.send(CloseConnection(*self.closed))
+        if self._frames.state is ConnectionState.REMOTE_CLOSING:
+            await self.send(CloseConnection(*self.closed))
         self._pipe.finish()
 
     def abort(self) -> None:

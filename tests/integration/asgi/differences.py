@@ -28,4 +28,240 @@ class Difference:
     reason: str
 
 
-DIFFERENCES: tuple[Difference, ...] = ()
+_OVERTAKEN = (
+    "RESET_STREAM may overtake what was sent before it (RFC 9000 section 3.2); in no case does the "
+    "client take a part for the whole"
+)
+_NO_PAGE = "the body of such an answer is up to the server; this one sends none"
+_OWN_CLASS = "ASGI asks for an error; only its class is the server's own"
+
+DIFFERENCES = (
+    Difference(
+        "http",
+        (ALL,),
+        "scope: asgi",
+        (
+            "\"{'version': '3.0', 'spec_version': '2.3'}\"",
+            "\"{'spec_version': '2.1', 'version': '3.0'}\"",
+            "\"{'version': '3.0', 'spec_version': '2.4'}\"",
+        ),
+        "2.4 promises that sending to a client that has left raises OSError",
+    ),
+    Difference(
+        "http",
+        (ALL,),
+        "scope: http_version",
+        ("\"'1.1'\"", "\"'2'\"", "\"'3'\""),
+        "the versions that are compared",
+    ),
+    Difference(
+        "http",
+        (ALL,),
+        "scope: extensions",
+        (
+            "\"'absent'\"",
+            "\"['http.response.early_hint', 'http.response.push', 'http.response.trailers']\"",
+            "\"['http.response.early_hint', 'http.response.pathsend', 'http.response.trailers', "
+            "'tls']\"",
+        ),
+        "browsers no longer accept pushed responses; files and TLS are extras of this server",
+    ),
+    Difference(
+        "http",
+        (ALL,),
+        "name of the server",
+        ("True", "True", "False"),
+        "the field `server` is optional; your application can send it",
+    ),
+    Difference(
+        "http",
+        ("a method of the user's own",),
+        "application called",
+        ("False", "True", "True"),
+        "httptools knows a list of methods; HTTP/2 and HTTP/3 have none",
+    ),
+    Difference(
+        "http", ("a method of the user's own",), "status", ("400", "200", "200"), "the same"
+    ),
+    Difference(
+        "http",
+        ("a method of the user's own",),
+        "response's fields",
+        (
+            "[b'content-length: 30', b'content-type: text/plain; charset=utf-8']",
+            "[b'content-length: 6', b'content-type: text/plain']",
+            "[b'content-length: 6', b'content-type: text/plain']",
+        ),
+        "the same",
+    ),
+    Difference(
+        "http",
+        ("a method of the user's own",),
+        "body",
+        ("b'Invalid HTTP request received.'", r"b'hello\n'", r"b'hello\n'"),
+        "the same",
+    ),
+    Difference(
+        "http",
+        ("PUT of unknown length",),
+        "scope: headers",
+        (
+            "\"[(b'host', b'localhost:PORT'), (b'transfer-encoding', b'chunked')]\"",
+            "\"[(b'host', b'localhost:PORT')]\"",
+            "\"[(b'host', b'localhost:PORT')]\"",
+        ),
+        "chunked bodies are a matter of HTTP/1.1",
+    ),
+    Difference(
+        "http",
+        ("Expect: 100-continue",),
+        "statuses before",
+        ("[100]", "[]", "[100]"),
+        "hypercorn leaves the client waiting, until it sends the body by itself after a second",
+    ),
+    Difference(
+        "http",
+        ("fields of a connection",),
+        "response's fields",
+        (
+            "[b'keep-alive: timeout=5', b'x-after: 1']",
+            "[b'x-after: 1']",
+            "[b'x-after: 1']",
+        ),
+        "HTTP/2 and HTTP/3 forbid such fields (RFC 9114 section 4.2): they are left out",
+    ),
+    Difference(
+        "http",
+        ("103",),
+        "statuses before",
+        ("[]", "[103]", "[103]"),
+        "uvicorn does not offer the extension",
+    ),
+    Difference(
+        "http",
+        ("trailers",),
+        "trailers",
+        ("[]", "[(b'x-sum', b'9')]", "[(b'x-sum', b'9')]"),
+        "uvicorn does not offer the extension",
+    ),
+    Difference(
+        "http",
+        ("after the response",),
+        "events",
+        (
+            "['a body of 0 bytes', 'http.disconnect', 'http.disconnect']",
+            "['a body of 0 bytes', 'http.disconnect', 'nothing more']",
+            "['a body of 0 bytes', 'http.disconnect', 'http.disconnect']",
+        ),
+        "an application that asks again must not wait for ever",
+    ),
+    Difference(
+        "http",
+        ("client leaves",),
+        "send raised",
+        ("[]", "[]", "['OSError']"),
+        "the rule of version 2.4",
+    ),
+    Difference(
+        "http",
+        ("no response", "error before the response"),
+        "response's fields",
+        (
+            "[b'content-length: 21', b'content-type: text/plain; charset=utf-8']",
+            "[b'content-length: 0']",
+            "[b'content-length: 0']",
+        ),
+        _NO_PAGE,
+    ),
+    Difference(
+        "http",
+        ("no response", "error before the response"),
+        "body",
+        ("b'Internal Server Error'", "b''", "b''"),
+        _NO_PAGE,
+    ),
+    Difference(
+        "http",
+        (
+            "error within the response",
+            "response shorter than it says",
+            "response longer than it says",
+        ),
+        "status",
+        ("200", "200", "0"),
+        _OVERTAKEN,
+    ),
+    Difference(
+        "http",
+        ("error within the response",),
+        "response's fields",
+        ("[b'content-type: text/plain']", "[b'content-type: text/plain']", "'absent'"),
+        _OVERTAKEN,
+    ),
+    Difference(
+        "http",
+        ("error within the response",),
+        "body",
+        ("b'begun'", "b'begun'", "b''"),
+        _OVERTAKEN,
+    ),
+    Difference(
+        "http",
+        ("response shorter than it says",),
+        "response's fields",
+        ("[b'content-length: 10']", "[b'content-length: 10']", "'absent'"),
+        _OVERTAKEN,
+    ),
+    Difference(
+        "http",
+        ("response shorter than it says",),
+        "body",
+        ("b'short'", "b'short'", "b''"),
+        _OVERTAKEN,
+    ),
+    Difference(
+        "http",
+        ("response longer than it says",),
+        "response's fields",
+        ("[b'content-length: 2']", "[b'content-length: 2']", "'absent'"),
+        _OVERTAKEN,
+    ),
+    Difference(
+        "http",
+        ("response shorter than it says", "response longer than it says"),
+        "send raised",
+        ("['RuntimeError']", "[]", "['RuntimeError']"),
+        "hypercorn sends it, and its connection breaks",
+    ),
+    Difference(
+        "http",
+        ("newline in a field",),
+        "status",
+        ("0", "200", "500"),
+        "nothing was sent yet, so this server can still say that the application failed",
+    ),
+    Difference(
+        "http", ("newline in a field",), "libcurl's error", ("True", "True", "False"), "the same"
+    ),
+    Difference(
+        "http",
+        ("newline in a field",),
+        "send raised",
+        ("['RuntimeError']", "[]", "['RuntimeError']"),
+        "hypercorn sends it, and its connection breaks",
+    ),
+    Difference(
+        "http",
+        ("newline in a field",),
+        "response's fields",
+        ("'absent'", "'absent'", "[b'content-length: 0']"),
+        "the same",
+    ),
+    Difference(
+        "http",
+        ("response begun twice", "unknown event"),
+        "send raised",
+        ("['RuntimeError']", "['UnexpectedMessageError']", "['RuntimeError']"),
+        _OWN_CLASS,
+    ),
+)

@@ -28,7 +28,8 @@ class Conversation:
     Attributes:
         scope: As it was given, copied.
         events: What ``receive`` gave, one text per fact.
-        raised: The kinds of errors that ``send`` raised: "OSError" for it and its subclasses.
+        raised: The kinds of errors that ``send`` raised: "OSError" and
+            "RuntimeError" stand for their subclasses, too.
         over: The call has ended.
     """
 
@@ -63,8 +64,9 @@ class Conversation:
         """Send; an error of the server's is written down."""
         try:
             await self._send(event)
-        except OSError:
-            self.raised.append("OSError")
+        except (OSError, RuntimeError) as error:
+            kind = OSError if isinstance(error, OSError) else RuntimeError
+            self.raised.append(kind.__name__)
         except Exception as error:
             self.raised.append(type(error).__name__)
 
@@ -81,7 +83,11 @@ class Conversation:
 
 def describe(event: Event) -> str:
     """An event in one line: its type, and its other fields by name."""
-    fields = {name: value for name, value in event.items() if name != "type"}
+    fields = {
+        name: int(value) if isinstance(value, int) else value
+        for name, value in event.items()
+        if name != "type"
+    }
     # An absent field and None mean the same.
     shown = [f"{name}={value!r}" for name, value in sorted(fields.items()) if value is not None]
     return " ".join([event["type"], *shown])
@@ -245,7 +251,6 @@ class Probe:
         await call.read_body()
         await call.start(200, (b"content-type", b"text/plain"))
         await call.body(b"begun", more=True)
-        await call.receive()
         await call.receive()
         await call.body(b"nobody reads this", more=True)
 
