@@ -21,6 +21,7 @@ __all__ = [
     "Fields",
     "Qpack",
     "count_field_lines",
+    "encode_static",
     "measure_section",
     "section_size",
 ]
@@ -48,6 +49,12 @@ class FieldSectionTooLarge(Exception):
 def section_size(fields: Sequence[tuple[bytes, bytes]]) -> int:
     """Return the size of a field section as RFC 9114 section 4.2.2 counts it."""
     return sum(len(name) + len(value) + _LINE_OVERHEAD for name, value in fields)
+
+
+def encode_static(fields: list[tuple[bytes, bytes]]) -> bytes:
+    """Encode a field section with the static table only; it suits every connection."""
+    section: bytes = _ENCODER.encode(0, fields)[1]
+    return section
 
 
 class Qpack:
@@ -92,6 +99,11 @@ class Qpack:
         self.send_decoder: Callable[[bytes], object] | None = None
         """Writes to our decoder stream."""
 
+    @property
+    def is_static(self) -> bool:
+        """There is no dynamic table: sections are encoded as by :func:`encode_static`."""
+        return not self._capacity
+
     def apply_peer_settings(self, capacity: int, blocked_streams: int) -> None:
         """Start using the peer's dynamic table, as far as both ends allow it."""
         capacity = min(capacity, self._capacity)
@@ -101,8 +113,7 @@ class Qpack:
     def encode(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> bytes:
         """Encode a field section for a stream."""
         if not self._capacity:
-            section: bytes = _ENCODER.encode(stream_id, fields)[1]
-            return section
+            return encode_static(fields)
         instructions, section = self._own_encoder().encode(stream_id, fields)
         self._emit_encoder(instructions)
         return section

@@ -80,7 +80,7 @@ class Draining:
         return self._arriving and connection in self._newcomers
 
     def session_ended(self) -> None:
-        """A session ended, perhaps the last one."""
+        """A session or a request ended, perhaps the last one."""
         self._ended.set()
 
     async def run(self, timeout: float, spread: float) -> None:
@@ -120,7 +120,9 @@ class Draining:
             await self._pause(next_at - now if self._waiting else _LOOK)
         if late and timeout > 0:
             self._logger.info(
-                "%d clients did not end their sessions within drain_timeout=%s s", late, timeout
+                "%d clients did not end their sessions or requests within drain_timeout=%s s",
+                late,
+                timeout,
             )
 
     def stop(self) -> None:
@@ -166,7 +168,7 @@ class Draining:
         turns = Turns.of(loop)
         while self._due and self._due[0][0] <= now:
             _, connection = self._due.popleft()
-            if connection.sessions and not connection.is_closed:
+            if _is_busy(connection) and not connection.is_closed:
                 late += 1
                 task = loop.create_task(connection.close(reason=self._reason))
                 self._tasks.add(task)
@@ -183,7 +185,7 @@ class Draining:
         """A client that is there still has time; others are not looked at again."""
         while self._due:
             _, connection = self._due[0]
-            if connection.sessions and not self._told[connection].is_gone():
+            if _is_busy(connection) and not self._told[connection].is_gone():
                 return True
             self._due.popleft()
         return False
@@ -249,5 +251,12 @@ async def close_all(
 
 
 def _just_came(connection: WebTransportConnection) -> bool:
-    """Whether it has had no session yet, and hardly the time to request one."""
-    return not connection.session_count and clock.monotonic() - connection.active_at < _ARRIVAL
+    """Whether it has had no session or request yet, and hardly the time to begin one."""
+    used = connection.session_count or connection.request_count
+    return not used and clock.monotonic() - connection.active_at < _ARRIVAL
+
+
+def _is_busy(connection: WebTransportConnection) -> bool:
+    """Whether it has sessions or HTTP requests."""
+    h3 = connection.h3
+    return bool(connection.sessions or (h3 is not None and h3.exchanges))

@@ -44,13 +44,15 @@ from ._collector import CollectorSeat
 from ._draining import Draining, close_all
 from ._losses import Losses
 from ._passed import check_where, duplicates
+from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
 from ._shared_secret import SharedSecret, load_shared_secret
 from ._stats import ServerStats
-from ._worker import Worker, current_worker
+from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
+    from ..h3._exchange import H3Exchange
     from ..h3._session import H3Session
 
 __all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
@@ -109,6 +111,8 @@ class WebTransportServer(EventEmitter):
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
+        self.requests = Requests(self._config, self._logger, self._stats)
+        self.requests.on_end = self._request_ended
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -263,7 +267,7 @@ class WebTransportServer(EventEmitter):
         worker = current_worker()
         seat = None if worker is None or sockets else worker.seat_for((host, port))
         if config.workers > 1 and seat is None:
-            raise _no_seat(config.workers, worker)
+            raise no_seat(config.workers, worker)
         if worker is not None and seat is not None and self._seat is None:
             config = self._config = _with_certificates(config, *worker.certificates)
         endpoint = self._endpoint
@@ -402,7 +406,9 @@ class WebTransportServer(EventEmitter):
                         self._logger,
                         "server shutdown",
                     )
+                    ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
+                    await self.requests.finish(ended - loop.time())
                 deadline = loop.time() + close_timeout
                 for session in list(self._sessions):
                     if session.state == "connecting":
@@ -425,13 +431,14 @@ class WebTransportServer(EventEmitter):
             if self._collector is not None:
                 self._collector.close()
             self._losses.close()
+            self.requests.close()
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    self._tasks,
+                    [*self._tasks, *self.requests.tasks.values()],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
-                    what="session handlers",
+                    what="handlers" if self.requests.tasks else "session handlers",
                 )
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
@@ -573,6 +580,7 @@ class WebTransportServer(EventEmitter):
         apply_log_level(config.log_level)
         self._config = config
         self._sessions_of = AddressCounts(config.address_sessions)
+        self.requests.configure(config)
         self._options = h3_options(config)
 
     def serve_with(
@@ -591,6 +599,19 @@ class WebTransportServer(EventEmitter):
         """
         self._handler = handler
         self._origins = self.default_origins if origins is None else origins
+
+    def serve_requests_with(
+        self, handler: RequestHandler, *, accepts_websockets: bool = False
+    ) -> None:
+        """Advanced: give HTTP requests to a function, as ``ServerApp.mount`` does.
+
+        Args:
+            handler: Called with the connection and the exchange of each request that is within
+                the limits; it must not block. It concerns connections that are accepted later.
+            accepts_websockets: It also takes requests for WebSockets (RFC 9220).
+        """
+        self.requests.handler = handler
+        self.requests.accepts_websockets = accepts_websockets
 
     def load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
         """Advanced: as ``reload_certificates``, in this process alone.
@@ -638,6 +659,9 @@ class WebTransportServer(EventEmitter):
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
+        if self.requests.handler is not None:
+            connection.on_exchange = self._exchange_requested
+            driver.h3.accepts_websockets = self.requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
         connection.adopt(driver, self._endpoint, network)
@@ -653,7 +677,7 @@ class WebTransportServer(EventEmitter):
         self._stats.protocol_errors += connection.error_count
         if connection.state == "failed":
             self._losses.connection_failed(connection)
-        elif not connection.session_count and not self._closing:
+        elif not (connection.session_count or connection.request_count or self._closing):
             self._losses.connection_unused(connection)
 
     def _early_dropped(self, connection: WebTransportConnection, what: str) -> None:
@@ -710,6 +734,23 @@ class WebTransportServer(EventEmitter):
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
         return origins is None or _allowed(origin, origins)
+
+    def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
+        """A client sent an HTTP request (deliver phase)."""
+        # While a drain goes on, a client may send requests until it has heard of it.
+        closing = self._closing and self._draining is None
+        self.requests.requested(connection, exchange, closing=closing)
+
+    def _request_ended(self) -> None:
+        if self._draining is not None:
+            self._draining.session_ended()
+
+    def certificate_text(self, connection: WebTransportConnection) -> str | None:
+        """Advanced: the certificate in PEM form that a client got; None if it is not known."""
+        quic = connection._quic
+        if self._certificates is None or quic is None:
+            return None
+        return self._certificates.text_for(quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
@@ -787,6 +828,7 @@ class WebTransportServer(EventEmitter):
         stats = self.refresh_stats().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
+        stats["active_requests"] = len(self.requests.tasks)
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
@@ -794,6 +836,7 @@ class WebTransportServer(EventEmitter):
 
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
+        self.requests.refresh(self._stats)
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         if self._endpoint is not None:
@@ -827,23 +870,6 @@ def check_drain(drain_timeout: Any, spread: Any) -> None:
             isinstance(value, int | float) and value >= 0  # NaN is not, either
         ):
             raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
-
-
-def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
-    """Create the error for a server with ``workers`` that cannot listen here."""
-    if worker is None:
-        how = (
-            "workers are processes of their own, which an event loop cannot start; call "
-            "ServerApp.run(workers=N) or pywebtransport.server.run_workers() in the main program"
-        )
-    else:
-        how = (
-            "this worker shares the host and port, or the sockets, that run_workers() was given, "
-            "and no others"
-        )
-    return ConfigurationError(
-        f"workers={workers}: {how}", config_key="workers", config_value=workers
-    )
 
 
 def _with_certificates(

@@ -1,0 +1,7 @@
+"""ASGI applications on HTTP/3: ``ServerApp.mount(app)`` serves one beside your routes."""
+
+from __future__ import annotations
+
+from ._errors import AsgiMessageError, ClientDisconnectedError, LifespanError
+
+__all__ = ["AsgiMessageError", "ClientDisconnectedError", "LifespanError"]
