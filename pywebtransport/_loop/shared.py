@@ -296,7 +296,6 @@ class SharedPort:
             self._others = []
             self._unsteered = str(error) if isinstance(error, ServerError) else _no_filter(error)
 
-
     def _join_tcp(self, first: list[socket.socket]) -> None:
         """Bind the TCP sockets of the other slots next to the first, which were bound alone."""
         if not first:

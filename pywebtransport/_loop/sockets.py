@@ -317,9 +317,7 @@ def _show(sockaddr: tuple[Any, ...]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _server_error(
-    address: BindAddress, exc: OSError, kind: int = socket.SOCK_DGRAM
-) -> ServerError:
+def _server_error(address: BindAddress, exc: OSError, kind: int = socket.SOCK_DGRAM) -> ServerError:
     protocol = "TCP" if kind == socket.SOCK_STREAM else "UDP"
     return ServerError(
         f"cannot bind {protocol} {_show(address.sockaddr)}: {_explain(exc)}",

@@ -9,7 +9,7 @@ import logging
 import socket
 import ssl
 import termios
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -210,7 +210,9 @@ class Listening:
         self._own.clear()
 
 
-async def end_connections(transports: Callable[[], list[asyncio.Transport]], timeout: float) -> None:
+async def end_connections(
+    transports: Callable[[], Sequence[asyncio.WriteTransport]], timeout: float
+) -> None:
     """Wait until connections have ended, then cut those that are left.
 
     A closing connection whose client has received everything is cut at once: the client does not
@@ -235,7 +237,7 @@ async def end_connections(transports: Callable[[], list[asyncio.Transport]], tim
             transport.abort()
 
 
-def _is_delivered(transport: asyncio.Transport) -> bool:
+def _is_delivered(transport: asyncio.WriteTransport) -> bool:
     """Whether the client's system has received all that was written."""
     sock = transport.get_extra_info("socket")
     if sock is None or transport.get_write_buffer_size():

@@ -110,6 +110,9 @@ class HypercornFront:
                 reader,
                 writer,
             )
+        except asyncio.CancelledError:
+            # Of ``stop``. The stream protocol of asyncio cannot cope with a cancelled task.
+            writer.transport.abort()
         except Exception as error:
             # The client broke a rule, or went away at an inconvenient moment.
             writer.transport.abort()

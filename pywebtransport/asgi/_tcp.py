@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError
+from ..server._access import log_access
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._timing import get_timestamp
@@ -78,12 +79,8 @@ class TcpSide:
         """What it speaks, for people."""
         return "HTTP/2, HTTP/1.1 and WebSocket" if self._http2 else "HTTP/1.1 and WebSocket"
 
-    def is_wanted(self, config: ServerConfig, *, quiet: bool = False) -> bool:
-        """Whether it is to listen.
-
-        Args:
-            config: Of the server.
-            quiet: Do not log why not.
+    def is_wanted(self, config: ServerConfig) -> bool:
+        """Whether it is to listen; if a package is missing, the log says so.
 
         Raises:
             ConfigurationError: It has to, and cannot.
@@ -101,7 +98,7 @@ class TcpSide:
         except ConfigurationError as error:
             if self._tcp or self._http2:
                 raise
-            if not quiet:
+            if current_worker() is None:
                 _logger.info("no TCP side, clients need HTTP/3: %s", error)
             return False
         return True
@@ -222,6 +219,7 @@ class _Exchange:
         self._started_at = get_timestamp()
         self._status: int | None = None  # that the client got
         self._is_gone = False  # the client, or the request was refused
+        self._is_answered = False  # counted and logged
         scope["state"] = asgi.state.copy()
         root = asgi.root_path
         scope["root_path"] = root
@@ -231,14 +229,13 @@ class _Exchange:
 
     async def run(self) -> None:
         """Run the application, and end what it did not end."""
-        if not self._requests.arrived():
+        if not self._requests.arrived_over_tcp():
             await self._refuse(_SERVICE_UNAVAILABLE, (b"retry-after", RETRY_LATER.encode()))
-            self._answered()
             return
         try:
             await self._run()
         finally:
-            self._requests.left()
+            self._requests.over_tcp -= 1
             self._answered()
 
     async def _run(self) -> None:
@@ -268,13 +265,19 @@ class _Exchange:
         return lines
 
     def _answered(self) -> None:
-        """Count and log it."""
+        """Count and log it, once."""
+        if self._is_answered:
+            return
+        self._is_answered = True
+        status = CLIENT_CLOSED_REQUEST if self._status is None else self._status
+        if not self._requests.count(status):
+            return
         scope = self._scope
-        self._requests.answered_over_tcp(
+        log_access(
             scope["client"],
             scope.get("method") or ("CONNECT" if scope["http_version"] == "2" else "GET"),
             scope["raw_path"].decode("latin-1"),
-            CLIENT_CLOSED_REQUEST if self._status is None else self._status,
+            status,
             self._started_at,
             origin=_header(scope, b"origin"),
             version=f"HTTP/{scope['http_version']}",
@@ -340,7 +343,9 @@ class _TcpRequest(_Exchange):
         await self._give(message)
         if kind == "http.response.body":
             self._requests.sent += len(message.get("body", b""))
-            self._is_complete = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._is_complete = True
+                self._answered()
 
     async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
         self._is_gone = True
@@ -353,6 +358,7 @@ class _TcpRequest(_Exchange):
         with contextlib.suppress(ClientDisconnectedError):
             await self._give({"type": "http.response.start", "status": status, "headers": headers})
             await self._give({"type": "http.response.body", "body": b"", "more_body": False})
+        self._answered()
 
 
 class _TcpWebSocket(_Exchange):
@@ -392,6 +398,7 @@ class _TcpWebSocket(_Exchange):
             await self._give({**message, "headers": headers})
             self._is_open = True
             self._status = _OK if self._scope["http_version"] == "2" else _SWITCHING_PROTOCOLS
+            self._answered()
         elif kind == "websocket.http.response.start":
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
@@ -412,6 +419,7 @@ class _TcpWebSocket(_Exchange):
                 {"type": "websocket.http.response.start", "status": status, "headers": headers}
             )
             await self._give({"type": "websocket.http.response.body", "body": b""})
+        self._answered()
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -47,9 +47,7 @@ class TlsContexts:
         """
         self._default, self._named = self._load(config)
 
-    def _choose(
-        self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext
-    ) -> None:
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         """Called in each handshake, with the name that the client asks for, if it does."""
         found = None
         if name is not None and self._named:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -56,7 +56,7 @@ class UvicornFront:
         await server.listening.start(server.listen)
         self._server = server
         self._task = asyncio.get_running_loop().create_task(
-            server.serve(), name="HTTP over TCP (uvicorn)"
+            server.run(), name="HTTP over TCP (uvicorn)"
         )
 
     def reload(self) -> None:
@@ -77,12 +77,11 @@ class UvicornFront:
     def _config(self, app: AsgiApp) -> uvicorn.Config:
         options = self._options
 
-        def http(**arguments: Any) -> _HttpProtocol:
-            return _HttpProtocol(options, **arguments)
-
+        # It is only called, as the class would be.
+        http: Any = partial(_HttpProtocol, options)
         config = uvicorn.Config(
             app,
-            http=http,  # type: ignore[arg-type]  it is only called
+            http=http,
             ws=_WebSocketProtocol,
             interface="asgi3",
             lifespan="off",
@@ -98,7 +97,7 @@ class UvicornFront:
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals alone, listens on our sockets, and ends when it is told.
+    """A server that listens on our sockets, and ends when it is told.
 
     Args:
         config: Loaded.
@@ -140,22 +139,19 @@ class _Server(uvicorn.Server):
             app_state=self.lifespan.state,
         )
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Do nothing: signals are the business of the program."""
-        yield
+    async def run(self) -> None:
+        """Keep the ``date`` field up to date until ``stopping`` is set; then shut down.
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Do nothing: the sockets listen already."""
-        self.started = True
-
-    async def main_loop(self) -> None:
-        """Keep the ``date`` field up to date until ``stopping`` is set."""
-        while not self.stopping.is_set():
-            await self.on_tick(0)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK):
-                    await self.stopping.wait()
+        ``serve`` is not called: it would handle signals, which are the business of the program.
+        """
+        try:
+            while not self.stopping.is_set():
+                await self.on_tick(0)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_TICK):
+                        await self.stopping.wait()
+        finally:
+            await self.shutdown()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop as ``TcpFront.stop`` says."""
