@@ -3,5 +3,13 @@
 from __future__ import annotations
 
 from ._errors import AsgiMessageError, ClientDisconnectedError, LifespanError
+from ._router import WebTransportRouter
+from ._session import Session
 
-__all__ = ["AsgiMessageError", "ClientDisconnectedError", "LifespanError"]
+__all__ = [
+    "AsgiMessageError",
+    "ClientDisconnectedError",
+    "LifespanError",
+    "Session",
+    "WebTransportRouter",
+]
