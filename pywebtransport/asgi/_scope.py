@@ -77,14 +77,14 @@ def _common(
     server: AsgiServer, connection: WebTransportConnection, request: Request
 ) -> dict[str, Any]:
     head = request.memo or head_of(request)
-    root = server.root_path
+    root = server.root_path if head.path != "*" else ""  # OPTIONS of the whole server
     return {
         "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
         "http_version": "3",
         "path": root + head.path if root else head.path,
         "raw_path": root.encode() + head.raw_path if root else head.raw_path,
         "query_string": head.query,
-        "root_path": root,
+        "root_path": server.root_path,
         "headers": head.headers.copy(),
         "client": connection.remote_address,
         "server": connection.local_address,

@@ -1,1 +1,1 @@
-"""ASGI applications over HTTP/3 and over TCP, with clients of others."""
+"""ASGI applications over real connections."""
