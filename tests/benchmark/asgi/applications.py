@@ -104,7 +104,7 @@ async def stream_bodies(session: Any) -> None:
     """The same large bodies on streams of a WebTransport session: "download SIZE", or an upload."""
 
     async def answer(stream: Any) -> None:
-        first = await stream.readexactly(16)
+        first = await stream.readexactly(24)
         if first.startswith(b"download"):
             for _ in range(int(first[8:]) // len(BLOCK)):
                 await stream.write(BLOCK)

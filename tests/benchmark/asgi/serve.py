@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from ..growth import loop_factories
@@ -33,7 +34,7 @@ async def _ours(app: Any, options: dict[str, Any]) -> None:
     )
     server = ServerApp(config=config)
     server.route("/session")(stream_bodies)
-    server.mount(app)
+    server.mount(app, tcp=False)
     async with server:
         await server.listen()
         print("ready", flush=True)
@@ -83,8 +84,8 @@ def _granian(options: dict[str, Any]) -> None:
         interface=Interfaces.ASGI,
         loop=Loops(options["loop"]),
         http=HTTPModes.http1 if options["version"] == "1.1" else HTTPModes.http2,
-        ssl_cert=options["certfile"],
-        ssl_key=options["keyfile"],
+        ssl_cert=Path(options["certfile"]),
+        ssl_key=Path(options["keyfile"]),
         log_enabled=False,
     ).serve()
 

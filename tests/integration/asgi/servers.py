@@ -83,7 +83,7 @@ async def our_server(app: Any, certs: Certificates) -> AsyncIterator[int]:
     from pywebtransport import ServerApp
 
     ours = ServerApp(config=make_server_config(certs))
-    ours.mount(app)
+    ours.mount(app, tcp=False)
     async with ours:
         await ours.listen()
         assert ours.server.local_address is not None
