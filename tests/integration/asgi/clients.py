@@ -40,6 +40,7 @@ VERSIONS = {
     "1.1": CurlHttpVersion.V1_1,
     "2": CurlHttpVersion.V2TLS,
     "3": CurlHttpVersion.V3ONLY,
+    "any": CurlHttpVersion.V3,
 }
 
 
