@@ -33,6 +33,14 @@ __all__ = [
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted, as far as the kernel allows."""
 
+# What tells that a client is gone without a word: probes of the kernel, after 30 idle seconds. The
+# connections that a socket accepts have its options.
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 # Seconds between two checks of the connections that are left, while a server stops.
 _LOOK = 0.02
 
@@ -192,6 +200,8 @@ class Listening:
         """
         try:
             for sock in self._sockets:
+                for level, option, value in _KEEP_ALIVE:
+                    sock.setsockopt(level, option, value)
                 self._own.append(sock.dup())
                 self._servers.append(await serve(sock))
         except BaseException:

@@ -12,6 +12,8 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
+from hypercorn.typing import ConnectionState
 
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
@@ -23,8 +25,6 @@ __all__ = ["HypercornFront"]
 
 # Seconds for the answer of a client to the end of a TLS connection.
 _TLS_END = 5.0
-# Seconds between pings on a WebSocket.
-_PING_INTERVAL = 20.0
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -43,11 +43,10 @@ class HypercornFront:
         self._config.include_server_header = False
         self._config.h11_max_incomplete_size = options.max_head
         self._config.h2_max_header_list_size = options.max_head
-        self._config.websocket_ping_interval = _PING_INTERVAL
         self._context = WorkerContext(None)
         self._listening: Listening | None = None
         self._app: Any = None
-        self._connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+        self._connections: dict[asyncio.Task[Any], _Connection] = {}
 
     async def start(
         self, app: AsgiApp, sockets: list[socket.socket], ssl_context: ssl.SSLContext
@@ -83,13 +82,16 @@ class HypercornFront:
         await self._context.terminated.set()
         try:
             await end_connections(
-                lambda: [writer.transport for writer in self._connections.values()], timeout
+                lambda: [each.writer.transport for each in self._connections.values()], timeout
             )
+            if self._connections and (left := deadline - loop.time()) > 0:
+                await asyncio.wait(self._connections, timeout=left)
         finally:
-            tasks = list(self._connections)
-            if tasks and (left := deadline - loop.time()) > 0:
-                await asyncio.wait(tasks, timeout=left)
-            await end_tasks(tasks, timeout=0.0, logger=_logger, what="connections over TCP")
+            for connection in self._connections.values():
+                connection.is_cut = True
+            await end_tasks(
+                self._connections, timeout=0.0, logger=_logger, what="connections over TCP"
+            )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, whose TLS handshake is complete."""
@@ -99,17 +101,17 @@ class HypercornFront:
         if not admission.enter(writer, remote_host(writer.transport)):
             writer.transport.abort()
             return
-        self._connections[task] = writer
+        connection = self._connections[task] = _Connection(
+            self._app,
+            asyncio.get_running_loop(),
+            self._config,
+            self._context,
+            ConnectionState({}),  # the application that wraps the mounted one sets it
+            reader,
+            writer,
+        )
         try:
-            await TCPServer(
-                self._app,
-                asyncio.get_running_loop(),
-                self._config,
-                self._context,
-                {},  # the state is set by the application that wraps the mounted one
-                reader,
-                writer,
-            )
+            await connection
         except asyncio.CancelledError:
             # Of ``stop``. The stream protocol of asyncio cannot cope with a cancelled task.
             writer.transport.abort()
@@ -122,6 +124,18 @@ class HypercornFront:
         finally:
             del self._connections[task]
             admission.leave(writer)
+
+
+class _Connection(TCPServer):
+    """A connection that can be cut."""
+
+    is_cut = False
+
+    async def protocol_send(self, event: Event) -> None:
+        """Take something from the protocol."""
+        # A group of tasks that is cancelled takes no task for the idle time.
+        if not (self.is_cut and isinstance(event, Updated)):
+            await super().protocol_send(event)
 
 
 class _Log:

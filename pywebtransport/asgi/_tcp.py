@@ -14,6 +14,7 @@ from ..exceptions import ConfigurationError
 from ..server._access import log_access
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
+from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
 from ._errors import ClientDisconnectedError
 from ._front import Admission, FrontOptions, TcpFront, make_front, require_front
@@ -36,6 +37,7 @@ _NORMAL = 1000
 _INTERNAL_SERVER_ERROR = 500
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_ERROR = 1011
+_SERVICE_RESTART = 1012
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -68,6 +70,7 @@ class TcpSide:
         self._tls: TlsContexts | None = None
         self._admission: Admission | None = None
         self._stopping = False
+        self.websockets: set[_TcpWebSocket] = set()  # that are open
 
     @property
     def is_listening(self) -> bool:
@@ -159,7 +162,12 @@ class TcpSide:
     async def stop(self, timeout: float) -> None:
         """Stop all fronts as ``TcpFront.stop`` says."""
         self._stopping = True
-        await asyncio.gather(*(front.stop(timeout) for front in self._fronts))
+        loop = asyncio.get_running_loop()
+        closing = [loop.create_task(each.go_away()) for each in self.websockets]
+        try:
+            await asyncio.gather(*(front.stop(timeout) for front in self._fronts))
+        finally:
+            await end_tasks(closing, timeout=0.0, logger=_logger, what="closing WebSockets")
 
     def abandon(self) -> None:
         """Release the sockets without an event loop."""
@@ -220,6 +228,8 @@ class _Exchange:
         self._status: int | None = None  # that the client got
         self._is_gone = False  # the client, or the request was refused
         self._is_answered = False  # counted and logged
+        query = scope["query_string"]
+        self._target = scope["raw_path"] + (b"?" + query if query else b"")
         scope["state"] = asgi.state.copy()
         root = asgi.root_path
         scope["root_path"] = root
@@ -276,7 +286,7 @@ class _Exchange:
         log_access(
             scope["client"],
             scope.get("method") or ("CONNECT" if scope["http_version"] == "2" else "GET"),
-            scope["raw_path"].decode("latin-1"),
+            self._target.decode("latin-1"),
             status,
             self._started_at,
             origin=_header(scope, b"origin"),
@@ -367,10 +377,18 @@ class _TcpWebSocket(_Exchange):
     _is_open = False
     _is_known = False  # the application has asked for an event
 
+    async def go_away(self) -> None:
+        """The server stops: close it."""
+        with contextlib.suppress(ClientDisconnectedError):
+            await self._give({"type": "websocket.close", "code": _SERVICE_RESTART})
+
     async def _run(self) -> None:
-        fine = await self._asgi.call(
-            self._scope, self.receive, self.send, knows_scope=lambda: self._is_known
-        )
+        try:
+            fine = await self._asgi.call(
+                self._scope, self.receive, self.send, knows_scope=lambda: self._is_known
+            )
+        finally:
+            self._side.websockets.discard(self)
         if self._is_gone:
             return
         if self._is_open:
@@ -397,6 +415,7 @@ class _TcpWebSocket(_Exchange):
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._is_open = True
+            self._side.websockets.add(self)
             self._status = _OK if self._scope["http_version"] == "2" else _SWITCHING_PROTOCOLS
             self._answered()
         elif kind == "websocket.http.response.start":
@@ -407,6 +426,7 @@ class _TcpWebSocket(_Exchange):
             await self._give(message)
             if kind == "websocket.close":
                 self._is_open = False
+                self._side.websockets.discard(self)
                 if self._status is None:
                     self._status = _FORBIDDEN
 

@@ -56,7 +56,7 @@ class UvicornFront:
         await server.listening.start(server.listen)
         self._server = server
         self._task = asyncio.get_running_loop().create_task(
-            server.run(), name="HTTP over TCP (uvicorn)"
+            server.live(), name="HTTP over TCP (uvicorn)"
         )
 
     def reload(self) -> None:
@@ -139,7 +139,7 @@ class _Server(uvicorn.Server):
             app_state=self.lifespan.state,
         )
 
-    async def run(self) -> None:
+    async def live(self) -> None:
         """Keep the ``date`` field up to date until ``stopping`` is set; then shut down.
 
         ``serve`` is not called: it would handle signals, which are the business of the program.
@@ -166,10 +166,10 @@ class _Server(uvicorn.Server):
                 lambda: [connection.transport for connection in state.connections],
                 self.time_to_stop,
             )
-        finally:
             # Those of the application get an ``http.disconnect`` first, if there is time.
             if state.tasks and (left := deadline - loop.time()) > 0:
                 await asyncio.wait(state.tasks, timeout=left)
+        finally:
             await end_tasks(state.tasks, timeout=0.0, logger=_logger, what="requests over TCP")
 
 
