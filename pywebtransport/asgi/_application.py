@@ -219,8 +219,12 @@ class AsgiServer:
             raise error
         if all(isinstance(leaf, ClientDisconnectedError) for leaf in error_leaves(error)):
             return False
-        self.server.requests.failed()
-        log_application_error(_logger, f"{_described(scope)}: the application", error)
+        session = scope.get("extensions", {}).get("webtransport", {}).get("session")
+        what = f"{_described(scope)}: the application"
+        if log_application_error(_logger, what, error, session=session):
+            self.server.requests.failed()
+        elif session is None or session.is_closed:
+            return False  # it used the session itself, which has ended
         kind = scope["type"]
         if not knows_scope and kind in _HINTS:
             shared_log(_logger).tell(f"scope {kind}", logging.ERROR, "%s", _HINTS[kind])
