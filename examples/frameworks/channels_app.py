@@ -11,6 +11,7 @@ from typing import Any
 
 import django
 from channels.consumer import AsyncConsumer
+from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
@@ -52,6 +53,14 @@ class Room(AsyncConsumer):
     async def webtransport_stream_receive(self, event: dict[str, Any]) -> None:
         """Send the bytes back, and the end after them."""
         await self.send({**event, "type": "webtransport.stream.send"})
+
+    async def webtransport_stream_reset(self, event: dict[str, Any]) -> None:
+        """The client has given a stream up: every event needs a method."""
+
+    webtransport_stream_stop_sending = webtransport_drain = webtransport_stream_reset
+
+    async def webtransport_disconnect(self, event: dict[str, Any]) -> None:
+        raise StopConsumer
 
 
 app = ProtocolTypeRouter(

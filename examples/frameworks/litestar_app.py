@@ -12,9 +12,9 @@ from pywebtransport import WebTransportSession, WebTransportStream
 from pywebtransport.asgi import WebTransportRouter
 
 
-@get("/hello/{name:str}")
-async def hello(name: str) -> dict[str, str]:
-    return {"hello": name}
+@get("/hello")
+async def hello() -> dict[str, str]:
+    return {"hello": "world"}
 
 
 @post("/upload", status_code=200)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from pywebtransport import WebTransportSession
@@ -45,9 +45,10 @@ async def echo(session: WebTransportSession) -> None:
         session.datagrams.try_send(datagram)
 
 
-web = Starlette(
-    routes=[Route("/upload", upload, methods=["POST"]), Route("/events", count)],
-)
-web.add_websocket_route("/shout", shout)
-app = WebTransportRouter(web)
+routes = [
+    Route("/upload", upload, methods=["POST"]),
+    Route("/events", count),
+    WebSocketRoute("/shout", shout),
+]
+app = WebTransportRouter(Starlette(routes=routes))
 app.add_route("/echo", echo)

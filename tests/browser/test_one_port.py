@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.certificates import Certificates
-from tests.support.ports import free_port
-from tests.support.processes import ServerProcess, server_process
+from tests.support.command_line import Program, running
 
 from .chromium import Chromium
 from .driver import Page
@@ -21,14 +21,12 @@ PROTOCOL = "(name) => performance.getEntriesByName(new URL(name, location))[0].n
 
 
 @pytest.fixture
-def program(certs: Certificates) -> Iterator[ServerProcess]:
+def program(certs: Certificates, tmp_path: Path) -> Iterator[Program]:
     """The example, as its page says it is started."""
-    with server_process(
-        *("-m", "pywebtransport", "serve", APPLICATION),
-        *("--host", "127.0.0.1", "--port", str(free_port())),
-        *("--certfile", certs.server.certfile, "--keyfile", certs.server.keyfile),
-    ) as process:
-        yield process
+    certificate = ("--certfile", certs.server.certfile, "--keyfile", certs.server.keyfile)
+    arguments = ("serve", APPLICATION, "--host", "127.0.0.1", "--port", "0", "--json")
+    with running(tmp_path, *arguments, *certificate) as running_program:
+        yield running_program
 
 
 async def say(page: Page, text: str) -> None:
@@ -43,9 +41,10 @@ async def say(page: Page, text: str) -> None:
 
 
 async def test_fastapi_example_serves_a_page_with_everything(
-    program: ServerProcess, certs: Certificates
+    program: Program, certs: Certificates
 ) -> None:
-    origin = f"localhost:{program.port}"
+    port = program.read_banner()["addresses"][0][1]
+    origin = f"localhost:{port}"
     flags = (
         f"--origin-to-force-quic-on={origin}",
         f"--ignore-certificate-errors-spki-list={certs.server.key_hash}",
@@ -64,8 +63,8 @@ async def test_fastapi_example_serves_a_page_with_everything(
             await until(page, f"{line} === '<b>hello</b> é'")
         late = browser.open_page(f"https://{origin}/")
         await until(late, "document.getElementById('rest').value === '1 lines so far'")
-    program.stop()
-    log = program.output + program.errors
+    assert program.stop() == 0
+    log = program.errors
     for line in ('"GET / HTTP/3" 200', '"GET /api/lines HTTP/3" 200', '"CONNECT /chat'):
         assert line in log, log
     # Chromium opens WebSockets over TCP, also from a page that came over HTTP/3.
