@@ -21,9 +21,11 @@ class Call:
 
     Attributes:
         scope: What the server called it with.
+        stage: The application.
     """
 
-    def __init__(self, scope: Message, receive: Any, send: Any) -> None:
+    def __init__(self, stage: Stage, scope: Message, receive: Any, send: Any) -> None:
+        self.stage = stage
         self.scope = scope
         self._receive = receive
         self._send = send
@@ -62,7 +64,7 @@ class Stage:
         self._calls: asyncio.Queue[Call] = asyncio.Queue()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
-        call = Call(scope, receive, send)
+        call = Call(self, scope, receive, send)
         self._calls.put_nowait(call)
         try:
             await call.outcome

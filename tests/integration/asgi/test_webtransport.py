@@ -820,6 +820,24 @@ async def test_the_priority_of_a_stream(opening: Opening) -> None:
             await call.send("stream.send", stream=stream, data=b"x", end_stream=True)
 
 
+async def test_what_comes_before_accept_is_kept(opening: Opening) -> None:
+    async with opening() as (first, first_call):
+        assert first.connection is not None
+        session = await first.connection.create_session("/second")
+        stage = first_call.stage
+        call = await stage.next()
+        stream = await session.create_bidirectional_stream()
+        await session.datagrams.send(b"early, too")
+        await stream.write_all(b"early")
+        await stream.wait_acknowledged()
+        assert (await call.receive())["type"] == "webtransport.connect"
+        await call.send("accept")
+        events = [await call.receive(), await call.receive()]
+        assert {event["data"] for event in events} == {b"early", b"early, too"}
+        call.end()
+        await session.wait_closed()
+
+
 # ------------------------------------------------------ applications of other servers
 
 
