@@ -50,7 +50,7 @@ from .exchanges import finish_exchanges, serve_exchanges
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
-from .pending import PendingSession, claim, ready_session_id, withdraw
+from .pending import PendingSession, accepted_session_id, claim, ready_session_id, withdraw
 from .presence import while_present
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
@@ -85,13 +85,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
         turns: Advanced: shares the turns of the event loop fairly among connections.
         on_closed: Advanced: called once when the connection ends, before its listeners.
-        on_credentials: Advanced, client: called with each (ticket, None) and (None, token) that
-            arrives.
+        on_credentials: Advanced, client: called with each new (ticket, None) and (None, token).
         on_request: Advanced, server: called with each session request, to answer it.
-        on_exchange: Advanced, server: called with each HTTP request, to answer it; set it before
-            the connection is adopted. If None, the status is 404 or 405.
-        on_early_drop: Advanced, server: called when data that arrived before its session was
-            dropped.
+        on_exchange: Advanced, server: called with each HTTP request; set it before ``adopt``.
+        on_early_drop: Advanced, server: called when early data of a session was dropped.
     """
 
     # Slots take a third of the memory of a dictionary; applications can still add attributes. What
@@ -132,8 +129,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         )
         self.write_low_water = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
-        self.session_count = 0
-        self.request_count = 0
+        self.session_count = self.request_count = 0
         self._pending: dict[SessionId, PendingSession] | None = None
         self._ready = False
         self._ready_waiters = Waiters()
@@ -386,11 +382,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
 
     def get_ready_session_id(self) -> SessionId | None:
         """Return the ID of an accepted session that has no object yet, or None."""
-        for session_id, pending in (self._pending or {}).items():
-            ready = pending.ready
-            if ready is not None and ready.done() and ready.exception() is None:
-                return session_id
-        return None
+        return accepted_session_id(self._pending)
 
     async def wait_for_ready_session(self, *, timeout: float = 30.0) -> SessionId:
         """Wait until the session that ``connect`` requested is accepted.

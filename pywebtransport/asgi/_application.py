@@ -146,11 +146,11 @@ class AsgiServer:
         """Serve an HTTP request or a WebSocket (deliver phase)."""
         if exchange.request.protocol is None:
             request = HttpRequest(self, connection, exchange)
-            self.server.requests.start(request, request.run())
+            self.server.http_requests.start(request, request.run())
             return
         from ._websocket import run_websocket
 
-        self.server.requests.start(
+        self.server.http_requests.start(
             exchange, self._serve_websocket(run_websocket, connection, exchange)
         )
 
@@ -163,7 +163,7 @@ class AsgiServer:
         try:
             await run(self, connection, exchange)
         finally:
-            self.server.requests.ended(exchange)
+            self.server.http_requests.ended(exchange)
 
     async def serve_session(self, session: WebTransportSession) -> None:
         """Serve a WebTransport session, from its request to its end.
@@ -217,12 +217,12 @@ class AsgiServer:
                 raise error
         elif not isinstance(error, Exception):
             raise error
-        if all(isinstance(leaf, ClientDisconnectedError) for leaf in error_leaves(error)):
+        if all(map(_is_disconnect, error_leaves(error))):
             return False
         session = scope.get("extensions", {}).get("webtransport", {}).get("session")
         what = f"{_described(scope)}: the application"
         if log_application_error(_logger, what, error, session=session):
-            self.server.requests.failed()
+            self.server.http_requests.failed()
         elif session is None or session.is_closed:
             return False  # it used the session itself, which has ended
         kind = scope["type"]
@@ -232,7 +232,7 @@ class AsgiServer:
 
     def unfinished(self, scope: Scope) -> None:
         """Log that the application returned before its answer was complete."""
-        self.server.requests.failed()
+        self.server.http_requests.failed()
         shared_log(_logger).tell(
             "unfinished",
             logging.ERROR,
@@ -280,6 +280,11 @@ def check_application(app: Any) -> None:
 def _has_websockets() -> bool:
     """Whether what WebSockets need is installed."""
     return importlib.util.find_spec("wsproto") is not None
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    """Whether an error only reports that the client is gone, in our words or those of Starlette."""
+    return isinstance(error, ClientDisconnectedError) or type(error).__name__ == "ClientDisconnect"
 
 
 def _described(scope: Scope) -> str:

@@ -180,20 +180,26 @@ class Listening:
 
     Args:
         sockets: The sockets, bound.
+        serve: Starts a server of the event loop on one of them.
+        accept: Takes a connection that was accepted elsewhere.
     """
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        serve: Callable[[socket.socket], Awaitable[asyncio.Server]],
+        accept: Callable[[socket.socket], object],
+    ) -> None:
         self._sockets = sockets
+        self._serve = serve
+        self._accept = accept
         # The event loop closes those that it gets. The supervisor of workers has them open, so
         # that alone would leave them listening.
         self._own: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
 
-    async def start(self, serve: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> None:
+    async def start(self) -> None:
         """Let them listen.
-
-        Args:
-            serve: Starts a server of the event loop on one of them.
 
         Raises:
             OSError: One cannot listen; all are closed.
@@ -203,17 +209,20 @@ class Listening:
                 for level, option, value in _KEEP_ALIVE:
                     sock.setsockopt(level, option, value)
                 self._own.append(sock.dup())
-                self._servers.append(await serve(sock))
+                self._servers.append(await self._serve(sock))
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop to listen, and close them. Idempotent."""
+        """Stop to listen, and close them; connections that wait are accepted first. Idempotent."""
         for server in self._servers:
             server.close()
         for sock in self._own:
-            with contextlib.suppress(OSError):  # it did not listen
+            with contextlib.suppress(OSError):  # none waits, or it did not listen
+                while True:
+                    self._accept(sock.accept()[0])
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for sock in (*self._own, *self._sockets):
             sock.close()
@@ -221,7 +230,9 @@ class Listening:
 
 
 async def end_connections(
-    transports: Callable[[], Sequence[asyncio.WriteTransport]], timeout: float
+    transports: Callable[[], Sequence[asyncio.WriteTransport]],
+    timeout: float,
+    are_coming: Callable[[], bool] = bool,
 ) -> None:
     """Wait until connections have ended, then cut those that are left.
 
@@ -231,13 +242,14 @@ async def end_connections(
     Args:
         transports: Those that are open.
         timeout: Seconds.
+        are_coming: Whether there will be others.
 
     Cancellation: they are cut without the wait.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     try:
-        while (left := transports()) and loop.time() < deadline:
+        while ((left := transports()) or are_coming()) and loop.time() < deadline:
             for transport in left:
                 if transport.is_closing() and _is_delivered(transport):
                     transport.abort()

@@ -117,7 +117,7 @@ class HttpRequest:
                     self._give_up(_INTERNAL_SERVER_ERROR, H3Error.INTERNAL_ERROR)
         finally:
             self._exchange.events = NO_EXCHANGE_EVENTS
-            server.server.requests.ended(self)
+            server.server.http_requests.ended(self)
 
     # Events of the exchange.
 
@@ -145,7 +145,7 @@ class HttpRequest:
     async def receive(self) -> Message:
         """Return the next piece of the body; then wait for the end, ``http.disconnect``."""
         exchange = self._exchange
-        requests = self._server.server.requests
+        requests = self._server.server.http_requests
         while not self._is_over():
             if not self._is_read:
                 if self._expects_continue:
@@ -235,7 +235,7 @@ class HttpRequest:
         except (ConfigurationError, StreamError) as error:
             self._phase = phase
             raise self._refused(error) from error
-        self._server.server.requests.sent += len(data)
+        self._server.server.http_requests.sent += len(data)
         if fin:
             self._completed()
         elif exchange.is_full and not self._is_gone:
@@ -343,7 +343,7 @@ class HttpRequest:
         """Count and log the request, once."""
         if not self._is_answered:
             self._is_answered = True
-            self._server.server.requests.answered(
+            self._server.server.http_requests.answered(
                 self._connection, self._exchange, self._status, self._started_at
             )
 

@@ -64,8 +64,9 @@ class HypercornFront:
                 ssl_shutdown_timeout=_TLS_END,
             )
 
-        listening = Listening(sockets)
-        await listening.start(listen)
+        # A connection that waits at the end would be refused by hypercorn: it has to come again.
+        listening = Listening(sockets, listen, socket.socket.close)
+        await listening.start()
         self._listening = listening
 
     def reload(self) -> None:

@@ -219,7 +219,7 @@ class _Exchange:
         self, asgi: AsgiServer, side: TcpSide, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self._asgi = asgi
-        self._requests = asgi.server.requests
+        self._requests = asgi.server.http_requests
         self._side = side
         self._scope = scope
         self._next = receive

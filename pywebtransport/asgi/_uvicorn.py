@@ -8,7 +8,8 @@ import logging
 import socket
 import ssl
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
+from weakref import WeakSet
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -23,6 +24,8 @@ __all__ = ["UvicornFront"]
 
 # Seconds between two updates of the ``date`` field.
 _TICK = 1.0
+# Seconds in which a client that connected just before the end may still send its request.
+_ARRIVAL = 1.0
 # Seconds for the answer of a client to the end of a TLS connection.
 _TLS_END = 5.0
 _HEAD_TOO_LARGE: Final = (
@@ -52,8 +55,8 @@ class UvicornFront:
         self, app: AsgiApp, sockets: list[socket.socket], ssl_context: ssl.SSLContext
     ) -> None:
         """See ``TcpFront.start``."""
-        server = _Server(self._config(app), sockets, ssl_context, self._options)
-        await server.listening.start(server.listen)
+        server = _Server(app, sockets, ssl_context, self._options)
+        await server.listening.start()
         self._server = server
         self._task = asyncio.get_running_loop().create_task(
             server.live(), name="HTTP over TCP (uvicorn)"
@@ -74,11 +77,26 @@ class UvicornFront:
         finally:
             self._server = None
 
-    def _config(self, app: AsgiApp) -> uvicorn.Config:
-        options = self._options
 
+class _Server(uvicorn.Server):
+    """A server that listens on our sockets, and ends when it is told.
+
+    Args:
+        app: The application.
+        sockets: Bound sockets.
+        tls: For all connections.
+        options: Limits.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        sockets: list[socket.socket],
+        tls: ssl.SSLContext,
+        options: FrontOptions,
+    ) -> None:
         # It is only called, as the class would be.
-        http: Any = partial(_HttpProtocol, options)
+        http: Any = partial(_HttpProtocol, self)
         config = uvicorn.Config(
             app,
             http=http,
@@ -93,51 +111,49 @@ class UvicornFront:
             backlog=BACKLOG,
         )
         config.load()
-        return config
-
-
-class _Server(uvicorn.Server):
-    """A server that listens on our sockets, and ends when it is told.
-
-    Args:
-        config: Loaded.
-        sockets: Bound sockets.
-        tls: For all connections.
-        options: Limits.
-    """
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        sockets: list[socket.socket],
-        tls: ssl.SSLContext,
-        options: FrontOptions,
-    ) -> None:
         super().__init__(config)
         self.lifespan = config.lifespan_class(config)
-        self.listening = Listening(sockets)
+        self.options = options
+        self.listening = Listening(sockets, self._listen, self._accept)
         self.stopping = asyncio.Event()
         self.time_to_stop = 0.0
-        self._tls = tls
-        self._options = options
+        # While it stops: clients that have just connected may still send their request.
+        self.takes_newcomers = True
+        self._tls: dict[str, Any] = {
+            "ssl": tls,
+            "ssl_handshake_timeout": options.handshake_timeout,
+            "ssl_shutdown_timeout": _TLS_END,
+        }
+        self._accepting: set[asyncio.Task[Any]] = set()
+        # Protocols whose TLS handshake is not complete.
+        self.arriving: WeakSet[_HttpProtocol] = WeakSet()
 
-    async def listen(self, sock: socket.socket) -> asyncio.Server:
-        """Accept connections on a socket."""
+    async def _listen(self, sock: socket.socket) -> asyncio.Server:
         return await asyncio.get_running_loop().create_server(
-            self._make_protocol,
-            sock=sock,
-            ssl=self._tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=self._options.handshake_timeout,
-            ssl_shutdown_timeout=_TLS_END,
+            self._make_protocol, sock=sock, backlog=BACKLOG, **self._tls
         )
 
-    def _make_protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
+    def _accept(self, sock: socket.socket) -> None:
+        """Take a connection that waited when the server stopped to listen."""
+        loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        task = loop.create_task(self._take(sock))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _take(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # its handshake failed, as it may
+            await loop.connect_accepted_socket(self._make_protocol, sock=sock, **self._tls)
+
+    def _make_protocol(self) -> _HttpProtocol:
+        protocol: Any = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
+        self.arriving.add(protocol)
+        return cast(_HttpProtocol, protocol)
 
     async def live(self) -> None:
         """Keep the ``date`` field up to date until ``stopping`` is set; then shut down.
@@ -155,22 +171,35 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop as ``TcpFront.stop`` says."""
+        self.stopping.set()
         self.listening.stop()
         state = self.server_state
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.time_to_stop
+        timer = loop.call_later(min(_ARRIVAL, self.time_to_stop), self._take_no_newcomers)
         try:
             for connection in list(state.connections):
-                connection.shutdown()
+                if not (isinstance(connection, _HttpProtocol) and connection.is_new):
+                    connection.shutdown()
             await end_connections(
                 lambda: [connection.transport for connection in state.connections],
                 self.time_to_stop,
+                lambda: self.takes_newcomers and bool(self.arriving),
             )
             # Those of the application get an ``http.disconnect`` first, if there is time.
             if state.tasks and (left := deadline - loop.time()) > 0:
                 await asyncio.wait(state.tasks, timeout=left)
         finally:
-            await end_tasks(state.tasks, timeout=0.0, logger=_logger, what="requests over TCP")
+            timer.cancel()
+            self.takes_newcomers = False
+            tasks = [*state.tasks, *self._accepting]
+            await end_tasks(tasks, timeout=0.0, logger=_logger, what="requests over TCP")
+
+    def _take_no_newcomers(self) -> None:
+        self.takes_newcomers = False
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, _HttpProtocol) and connection.is_new:
+                connection.shutdown()
 
 
 class _Log:
@@ -198,22 +227,31 @@ class _HttpProtocol(HttpToolsProtocol):
     """A connection with HTTP/1.1.
 
     Args:
-        options: Limits.
+        server: Its server.
         **arguments: As for uvicorn's.
     """
 
-    def __init__(self, options: FrontOptions, **arguments: Any) -> None:
+    def __init__(self, server: _Server, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.logger = _Log()  # type: ignore[assignment]
         self.access_log = False
-        self._options = options
+        self._server = server
+        self._options = server.options
         self._head: int | None = 0  # its bytes so far; None: a body is read
         self._head_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has had no request yet."""
+        return self.cycle is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there, and its TLS handshake is complete."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        if self._options.admission.enter(transport, remote_host(transport)):
+        self._server.arriving.discard(self)
+        if self._server.takes_newcomers and self._options.admission.enter(
+            transport, remote_host(transport)
+        ):
             self._await_head()
         else:
             self.transport.abort()
@@ -243,6 +281,8 @@ class _HttpProtocol(HttpToolsProtocol):
         self._head = None
         self._stop_head_timer()
         super().on_headers_complete()
+        if self._server.stopping.is_set() and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """Its body is complete: the next head may follow."""

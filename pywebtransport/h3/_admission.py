@@ -79,7 +79,9 @@ class Admission:
             raise H3StreamError(stream, H3Error.REQUEST_REJECTED, "going away")
         if exchange:
             self._admit_exchange(stream, request)
-        elif request.method != "CONNECT":
+        elif request.protocol is None and (
+            request.method != "CONNECT" or connection.exchange_requested is None
+        ):
             _answer_plain(stream, request)
         elif request.protocol not in TOKENS and (
             request.protocol != CONNECT_UDP_TOKEN or connection.tunnel_requested is None

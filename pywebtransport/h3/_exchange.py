@@ -121,7 +121,7 @@ class H3Exchange:
         self._has_body = request.method != "HEAD"
         self._promised = -1  # bytes that the content-length still promises; -1: any number
         self._awaits_room = False
-        stream.phase = Phase.BODY
+        stream.phase = Phase.TUNNEL if request.method == "CONNECT" else Phase.BODY
         stream.exchange = self
         stream.stream.sink = self.sink
 
@@ -550,9 +550,9 @@ class H3Exchange:
         return not self._awaits_room
 
     def set_result(self, result: None, /) -> None:
-        """Like a future: the stream has room again, or none any more."""
+        """Like a future: the stream has room again, or none any more: then the end follows."""
         self._awaits_room = False
-        if self.is_full:
+        if self.is_full and self._stream is not None and self._stream.can_write:
             self.is_full = False
             self.events.writable()
 

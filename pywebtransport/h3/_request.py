@@ -45,6 +45,8 @@ class Phase(Enum):
     """Server: SETTINGS, or the application's answer. Nothing is read meanwhile."""
     BODY = auto()
     """Server: the rest of the request's body, which the application pulls."""
+    TUNNEL = auto()
+    """Server: bytes of a WebSocket, which the application pulls."""
     TRAILED = auto()
     """Server: the end of the request; its trailers have arrived."""
     OPEN = auto()
@@ -63,6 +65,7 @@ _TOO_LARGE = 40
 _FIRST = 4096
 _WITHOUT_DATA = frozenset({Phase.HEADERS, Phase.TRAILED})
 _WITH_HEADERS = frozenset({Phase.HEADERS, Phase.BODY})
+_HALFWAY = frozenset({Phase.HEADERS, Phase.BLOCKED})
 # There may be a field section that was not decoded.
 _UNDECODED = frozenset({Phase.HEADERS, Phase.BLOCKED, Phase.BODY})
 _READING = frozenset({Phase.HEADERS, Phase.OPEN, Phase.LINGER})
@@ -132,21 +135,29 @@ class RequestStream:
     def begin(self) -> None:
         """Server: the first bytes are there. Nearly always they have the whole header."""
         stream = self.stream
-        head = stream.peek(_FIRST)
-        if len(head) > 2 and head[0] == FrameType.HEADERS and head[1] < 0x80:
-            size, start = head[1], 2
-            if size >= 0x40:
-                size, start = (size & 0x3F) << 8 | head[2], 3
-            end = start + size
-            if end <= len(head) and size <= self.connection.options.max_field_section_size:
-                stream.skip(end)
-                self._headers(head[start:end])
-                if stream.is_stopped and not self.is_done:
-                    self._stopped_by_peer(stream.stop_code)
-                return
-        self.ready(stream)
-        if self.phase in (Phase.HEADERS, Phase.BLOCKED):
+        section = self._whole_section()
+        if section is None:
+            self.ready(stream)
+        else:
+            self._headers(section)
+            if stream.is_stopped and self.exchange is None and not self.is_done:
+                self._stopped_by_peer(stream.stop_code)
+        if self.phase in _HALFWAY:
             self._start_timer(self._header_late, self.connection.options.header_timeout)
+
+    def _whole_section(self) -> bytes | None:
+        """Take the field section of a HEADERS frame that begins the stream, if it is all there."""
+        head = self.stream.peek(_FIRST)
+        if len(head) < 3 or head[0] != FrameType.HEADERS or head[1] >= 0x80:
+            return None
+        size, start = head[1], 2
+        if size >= 0x40:
+            size, start = (size & 0x3F) << 8 | head[2], 3
+        end = start + size
+        if end > len(head) or size > self.connection.options.max_field_section_size:
+            return None
+        self.stream.skip(end)
+        return head[start:end]
 
     def _header_late(self) -> None:
         raise H3StreamError(

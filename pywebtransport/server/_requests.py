@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..exceptions import StreamError
 from ..utils import _clock as clock
 from ..utils._logs import BoundedLog
-from ..utils._tasks import start_task
+from ..utils._tasks import cancel_in_turns, start_task
 from ..utils._text import printable_path
 from ..utils._timing import get_timestamp
 from ._access import access_logger, log_access
@@ -188,6 +188,10 @@ class Requests:
         deadline = clock.monotonic() + seconds
         while self.tasks and (left := deadline - clock.monotonic()) > 0:
             await asyncio.wait(self.tasks.values(), timeout=left)
+
+    def cancel(self) -> None:
+        """Cancel all requests, some in each turn of the event loop; they are answered with 503."""
+        cancel_in_turns(list(self.tasks.values()))
 
     def refresh(self, stats: ServerStats) -> None:
         """Write the counters into the statistics."""

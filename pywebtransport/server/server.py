@@ -111,8 +111,8 @@ class WebTransportServer(EventEmitter):
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
-        self.requests = Requests(self._config, self._logger, self._stats)
-        self.requests.on_end = self._request_ended
+        self.http_requests = Requests(self._config, self._logger, self._stats)
+        self.http_requests.on_end = self._request_ended
         self.tcp: TcpService | None = None  # set by ``ServerApp.mount``
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
@@ -411,9 +411,10 @@ class WebTransportServer(EventEmitter):
                     )
                     ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
-                    await self.requests.finish(ended - loop.time())
+                    await self.http_requests.finish(ended - loop.time())
                 await asyncio.gather(*ending)
                 deadline = loop.time() + close_timeout
+                self.http_requests.cancel()
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
@@ -435,14 +436,14 @@ class WebTransportServer(EventEmitter):
             if self._collector is not None:
                 self._collector.close()
             self._losses.close()
-            self.requests.close()
+            self.http_requests.close()
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    [*self._tasks, *self.requests.tasks.values(), *ending],
+                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
-                    what="handlers" if self.requests.tasks else "session handlers",
+                    what="handlers" if self.http_requests.tasks else "session handlers",
                 )
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
@@ -586,7 +587,7 @@ class WebTransportServer(EventEmitter):
         apply_log_level(config.log_level)
         self._config = config
         self._sessions_of = AddressCounts(config.address_sessions)
-        self.requests.configure(config)
+        self.http_requests.configure(config)
         self._options = h3_options(config)
 
     def serve_with(
@@ -616,8 +617,8 @@ class WebTransportServer(EventEmitter):
                 the limits; it must not block. It concerns connections that are accepted later.
             accepts_websockets: It also takes requests for WebSockets (RFC 9220).
         """
-        self.requests.handler = handler
-        self.requests.accepts_websockets = accepts_websockets
+        self.http_requests.handler = handler
+        self.http_requests.accepts_websockets = accepts_websockets
 
     def load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
         """Advanced: as ``reload_certificates``, in this process alone.
@@ -667,9 +668,9 @@ class WebTransportServer(EventEmitter):
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
-        if self.requests.handler is not None:
+        if self.http_requests.handler is not None:
             connection.on_exchange = self._exchange_requested
-            driver.h3.accepts_websockets = self.requests.accepts_websockets
+            driver.h3.accepts_websockets = self.http_requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
         connection.adopt(driver, self._endpoint, network)
@@ -747,7 +748,7 @@ class WebTransportServer(EventEmitter):
         """A client sent an HTTP request (deliver phase)."""
         # While a drain goes on, a client may send requests until it has heard of it.
         closing = self._closing and self._draining is None
-        self.requests.requested(connection, exchange, closing=closing)
+        self.http_requests.requested(connection, exchange, closing=closing)
 
     def _request_ended(self) -> None:
         if self._draining is not None:
@@ -836,7 +837,7 @@ class WebTransportServer(EventEmitter):
         stats = self.refresh_stats().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
-        stats["active_requests"] = self.requests.open_count
+        stats["active_requests"] = self.http_requests.open_count
         stats["active_tcp_connections"] = 0 if self.tcp is None else self.tcp.open_count
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
@@ -845,7 +846,7 @@ class WebTransportServer(EventEmitter):
 
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
-        self.requests.refresh(self._stats)
+        self.http_requests.refresh(self._stats)
         if self.tcp is not None:
             self.tcp.count(self._stats)
         if self._started_at is not None:

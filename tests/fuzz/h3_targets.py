@@ -130,6 +130,9 @@ class _Control:
     def on_goaway(self, last_id: int) -> None:
         self.log.append(("goaway", last_id))
 
+    def on_priority(self, stream_id: int, value: bytes) -> None:
+        self.log.append(("priority", stream_id, value))
+
 
 def control(data: bytes) -> None:
     """A peer's control stream."""

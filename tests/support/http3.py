@@ -232,10 +232,20 @@ class Http3Client:
 
 
 @asynccontextmanager
-async def http3(certs: Certificates, served: Served, **fields: Any) -> AsyncIterator[Http3Client]:
-    """A connection to a server; the block closes it."""
+async def http3(
+    certs: Certificates, served: Served | None = None, *, port: int = 0, **fields: Any
+) -> AsyncIterator[Http3Client]:
+    """A connection to a server; the block closes it.
+
+    Args:
+        certs: Certificates.
+        served: The server.
+        port: Its port on ``127.0.0.1``, if it is in another process.
+        **fields: Fields of the configuration of the client.
+    """
     connection = WebTransportConnection(config=make_client_config(certs, **fields))
-    await connection.establish(served.host, served.port)
+    host = "127.0.0.1" if served is None else served.host
+    await connection.establish(host, port if served is None else served.port)
     try:
         await connection.wait_ready()
         yield Http3Client(connection)

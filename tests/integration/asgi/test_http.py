@@ -40,6 +40,12 @@ def text_of(path: str) -> str:
     return Path(path).read_text()
 
 
+SMALL_WINDOW: dict[str, Any] = {
+    "flow_control_window_size": 65536,
+    "flow_control_window_auto_scale": False,
+}
+
+
 # --------------------------------------------------------------------------- the scope
 
 
@@ -212,8 +218,7 @@ async def test_credit_returns_when_the_application_reads(certs: Certificates) ->
         else:
             await answer(send)
 
-    window: dict[str, Any] = {"flow_control_window_size": 65536, "flow_control_window_auto_scale": False}
-    async with asgi_served(certs, app, **window) as asgi:
+    async with asgi_served(certs, app, **SMALL_WINDOW) as asgi:
         exchange = asgi.client.open("POST", "/", fin=False)
         exchange.send(bytes(size), True)
         left = -1
@@ -242,7 +247,7 @@ async def test_wrong_content_length_never_looks_complete(
         exchange = asgi.client.open("POST", "/", [("content-length", str(announced))], fin=False)
         exchange.send(b"12345", True)
         assert await exchange.reset_code() == MESSAGE_ERROR
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
     assert all(event.get("more_body", True) for event in events)
 
 
@@ -403,7 +408,7 @@ async def test_more_after_the_end_is_refused(
 
     async with asgi_served(certs, app) as asgi:
         assert (await asgi.client.get("/")).body == b"all"
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 @pytest.mark.loops("asyncio", "uvloop")
@@ -446,9 +451,8 @@ async def test_slow_reader_stops_the_application(certs: Certificates) -> None:
         await send({"type": "http.response.body"})
 
     limits: dict[str, Any] = {"max_write_buffer_size": 100_000}
-    window: dict[str, Any] = {"flow_control_window_size": 65536, "flow_control_window_auto_scale": False}
     app = by_path(stream=stream, hello=hello)
-    async with asgi_served(certs, app, client=window, **limits) as asgi:
+    async with asgi_served(certs, app, client=SMALL_WINDOW, **limits) as asgi:
         exchange = asgi.client.open("GET", "/stream")
         last = -1
         while last != count:
@@ -497,7 +501,7 @@ async def test_wrong_content_length_of_a_response(
 
     async with asgi_served(certs, app) as asgi:
         assert await asgi.client.open("GET", "/").reset_code() == INTERNAL_ERROR
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 async def test_early_answer_stops_the_request(certs: Certificates) -> None:
@@ -542,7 +546,7 @@ async def test_failures_of_the_application(
             assert response.get("content-length") == "0"
         assert await asgi.client.open("GET", "/after").reset_code() == INTERNAL_ERROR
         assert (await asgi.client.get("/late")).body == b"all"
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         assert (await asgi.server.get_server_stats())["handler_errors"] == 4
 
 
@@ -597,7 +601,7 @@ async def test_client_that_leaves(certs: Certificates, how: str) -> None:
         else:
             await asgi.client.connection.close()
         await seen.wait()
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         stats = await asgi.server.get_server_stats()
         assert (stats["requests_cancelled"], stats["handler_errors"]) == (1, 0)
     assert events == ["http.disconnect"] * 3
@@ -623,7 +627,7 @@ async def test_send_that_waits_ends_with_its_client(certs: Certificates) -> None
         await exchange.read()
         exchange.cancel()
         await ended.wait()
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 async def test_disconnect_follows_a_complete_response(certs: Certificates) -> None:
@@ -661,7 +665,7 @@ async def test_two_tasks_may_wait_for_events(certs: Certificates) -> None:
         exchange = asgi.client.open("POST", "/", fin=False)
         exchange.send(b"body")
         assert (await exchange.finish()).status == 200
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 # -------------------------------------------------------------------------- extensions
