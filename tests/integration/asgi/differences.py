@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["ALL", "DIFFERENCES", "Difference"]
+__all__ = ["ALL", "DIFFERENCES", "Difference", "table"]
 
 ALL = "every request"
 
@@ -41,9 +42,9 @@ DIFFERENCES = (
         (ALL,),
         "scope: asgi",
         (
-            "\"{'version': '3.0', 'spec_version': '2.3'}\"",
-            "\"{'spec_version': '2.1', 'version': '3.0'}\"",
-            "\"{'version': '3.0', 'spec_version': '2.4'}\"",
+            "['3.0', '2.3']",
+            "['3.0', '2.1']",
+            "['3.0', '2.4']",
         ),
         "2.4 promises that sending to a client that has left raises OSError",
     ),
@@ -51,7 +52,7 @@ DIFFERENCES = (
         "http",
         (ALL,),
         "scope: http_version",
-        ("\"'1.1'\"", "\"'2'\"", "\"'3'\""),
+        ("'1.1'", "'2'", "'3'"),
         "the versions that are compared",
     ),
     Difference(
@@ -59,10 +60,10 @@ DIFFERENCES = (
         (ALL,),
         "scope: extensions",
         (
-            "\"'absent'\"",
-            "\"['http.response.early_hint', 'http.response.push', 'http.response.trailers']\"",
-            "\"['http.response.early_hint', 'http.response.pathsend', 'http.response.trailers', "
-            "'tls']\"",
+            "absent",
+            "['http.response.early_hint', 'http.response.push', 'http.response.trailers']",
+            "['http.response.early_hint', 'http.response.pathsend', 'http.response.trailers', "
+            "'tls']",
         ),
         "browsers no longer accept pushed responses; files and TLS are extras of this server",
     ),
@@ -106,9 +107,9 @@ DIFFERENCES = (
         ("PUT of unknown length",),
         "scope: headers",
         (
-            "\"[(b'host', b'localhost:PORT'), (b'transfer-encoding', b'chunked')]\"",
-            "\"[(b'host', b'localhost:PORT')]\"",
-            "\"[(b'host', b'localhost:PORT')]\"",
+            "[(b'host', b'localhost:PORT'), (b'transfer-encoding', b'chunked')]",
+            "[(b'host', b'localhost:PORT')]",
+            "[(b'host', b'localhost:PORT')]",
         ),
         "chunked bodies are a matter of HTTP/1.1",
     ),
@@ -195,7 +196,7 @@ DIFFERENCES = (
         "http",
         ("error within the response",),
         "response's fields",
-        ("[b'content-type: text/plain']", "[b'content-type: text/plain']", "'absent'"),
+        ("[b'content-type: text/plain']", "[b'content-type: text/plain']", "absent"),
         _OVERTAKEN,
     ),
     Difference(
@@ -209,7 +210,7 @@ DIFFERENCES = (
         "http",
         ("response shorter than it says",),
         "response's fields",
-        ("[b'content-length: 10']", "[b'content-length: 10']", "'absent'"),
+        ("[b'content-length: 10']", "[b'content-length: 10']", "absent"),
         _OVERTAKEN,
     ),
     Difference(
@@ -223,7 +224,7 @@ DIFFERENCES = (
         "http",
         ("response longer than it says",),
         "response's fields",
-        ("[b'content-length: 2']", "[b'content-length: 2']", "'absent'"),
+        ("[b'content-length: 2']", "[b'content-length: 2']", "absent"),
         _OVERTAKEN,
     ),
     Difference(
@@ -254,7 +255,7 @@ DIFFERENCES = (
         "http",
         ("newline in a field",),
         "response's fields",
-        ("'absent'", "'absent'", "[b'content-length: 0']"),
+        ("absent", "absent", "[b'content-length: 0']"),
         "the same",
     ),
     Difference(
@@ -265,3 +266,23 @@ DIFFERENCES = (
         _OWN_CLASS,
     ),
 )
+
+_FIRST = "| request | what | uvicorn, HTTP/1.1 | hypercorn, HTTP/2 | this, HTTP/3 | why |"
+
+
+def table() -> str:
+    """The differences as Markdown, for the documentation."""
+    lines = []
+    for group, title in ("http", "Requests"), ("websocket", "WebSockets"):
+        lines += [f"**{title}**", "", _FIRST, "|---|---|---|---|---|---|"]
+        for entry in DIFFERENCES:
+            if entry.group == group:
+                values = " | ".join(f"`` {value} ``" for value in entry.values)
+                cases = ", ".join(entry.cases)
+                lines.append(f"| {cases} | {entry.fact} | {values} | {entry.reason} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    (Path(__file__).resolve().parents[3] / "docs/topics/one-port-table.inc").write_text(table())

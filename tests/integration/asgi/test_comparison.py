@@ -17,9 +17,10 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.leaks import ExpectedLogs
+from tests.support.pages import DOCS
 
 from .clients import Answer, Request, WebSocket, perform
-from .differences import ALL, DIFFERENCES, Difference
+from .differences import ALL, DIFFERENCES, Difference, table
 from .probe import Conversation, Probe
 from .servers import OURS, SERVERS, Kind
 
@@ -82,12 +83,17 @@ def of_scope(call: Conversation, port: int) -> Facts:
     """The fields of a scope that do not depend on the run."""
     facts: Facts = {}
     for name in SCOPE:
-        value = call.scope.get(name, "absent")
+        if name not in call.scope:
+            facts[f"scope: {name}"] = "absent"
+            continue
+        value = call.scope[name]
         if name == "client":
             value = (value[0], type(value[1]).__name__)
-        elif name == "extensions" and value != "absent":
+        elif name == "extensions":
             value = sorted(value or {})
-        elif name in ("headers", "subprotocols", "server") and value != "absent":
+        elif name == "asgi":
+            value = [value["version"], value["spec_version"]]
+        elif name in ("headers", "subprotocols", "server"):
             value = [tuple(item) if isinstance(item, list) else item for item in value]
         text = repr(value)
         text = re.sub(r"(b'sec-websocket-key', b)'[^']+'", r"\1'KEY'", text)
@@ -288,10 +294,14 @@ def rows(found: dict[str, dict[str, Facts]]) -> dict[tuple[str, str], tuple[str,
             # The scope is the other servers' only.
             names = dict.fromkeys(name for name in names if not name.startswith(NO_CALL))
         for fact in names:
-            values = tuple(repr(facts[case].get(fact, "absent")) for facts in found.values())
+            values = tuple(_text(facts[case].get(fact, "absent")) for facts in found.values())
             if len(set(values)) > 1:
                 different[case, fact] = values
     return different
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def unexplained(different: dict[tuple[str, str], tuple[str, ...]], group: str) -> list[str]:
@@ -319,6 +329,11 @@ async def test_requests_are_the_same_on_three_servers(
     for problem in ("returned without a complete answer", "the application raised"):
         expected_logs(problem)
     assert unexplained(rows(await on_each_server(http_facts, certs)), "http") == []
+
+
+def test_the_documentation_has_the_table() -> None:
+    shown = (DOCS / "topics" / "one-port-table.inc").read_text()
+    assert shown == table(), "python -m tests.integration.asgi.differences writes it"
 
 
 async def test_websockets_are_the_same_on_three_servers(
