@@ -265,6 +265,133 @@ DIFFERENCES = (
         ("['RuntimeError']", "['UnexpectedMessageError']", "['RuntimeError']"),
         _OWN_CLASS,
     ),
+    Difference(
+        "websocket",
+        (ALL,),
+        "scope: asgi",
+        ("['3.0', '2.4']", "['3.0', '2.3']", "['3.0', '2.4']"),
+        "2.4 promises that sending to a client that has left raises OSError",
+    ),
+    Difference(
+        "websocket",
+        (ALL,),
+        "scope: http_version",
+        ("'1.1'", "'2'", "'3'"),
+        "the versions that are compared",
+    ),
+    Difference(
+        "websocket",
+        (ALL,),
+        "scope: extensions",
+        (
+            "['websocket.http.response']",
+            "['websocket.http.response']",
+            "['tls', 'websocket.http.response']",
+        ),
+        "an extra of this server",
+    ),
+    Difference(
+        "websocket",
+        (ALL,),
+        "scope: headers",
+        (
+            "[(b'host', b'localhost'), (b'upgrade', b'websocket'), (b'connection', b'Upgrade'), "
+            "(b'sec-websocket-key', b'KEY'), (b'sec-websocket-version', b'13'), "
+            "(b'origin', b'https://example.org')]",
+            "[(b'host', b'localhost'), (b'sec-websocket-version', b'13'), "
+            "(b'sec-websocket-protocol', b'one, two'), (b'origin', b'https://example.org')]",
+            "[(b'host', b'localhost'), (b'sec-websocket-version', b'13'), "
+            "(b'sec-websocket-protocol', b'one, two'), (b'origin', b'https://example.org')]",
+        ),
+        "HTTP/2 and HTTP/3 need no upgrade and no key (RFC 8441, RFC 9220); uvicorn removes the "
+        "protocols, which are in `subprotocols` everywhere",
+    ),
+    Difference(
+        "websocket",
+        ("messages",),
+        "events",
+        (
+            "['websocket.connect', 'text of 5', 'bytes of 2', 'text of 200000', 'text of 0', "
+            "\"websocket.disconnect code=3001 reason='bye'\"]",
+            "['websocket.connect', 'text of 5', 'bytes of 2', 'text of 200000', 'text of 0', "
+            "'websocket.disconnect code=1006']",
+            "['websocket.connect', 'text of 5', 'bytes of 2', 'text of 200000', 'text of 0', "
+            "\"websocket.disconnect code=3001 reason='bye'\"]",
+        ),
+        "hypercorn loses the code of the client's close",
+    ),
+    Difference(
+        "websocket",
+        ("subprotocol and fields",),
+        "events",
+        (
+            "['websocket.connect', \"websocket.disconnect code=1000 reason=''\"]",
+            "['websocket.connect', 'websocket.disconnect code=1006']",
+            "['websocket.connect', \"websocket.disconnect code=1000 reason=''\"]",
+        ),
+        "the same",
+    ),
+    Difference(
+        "websocket",
+        ("close by the server",),
+        "events",
+        (
+            "['websocket.connect', \"websocket.disconnect code=4001 reason='enough'\"]",
+            "['websocket.connect', 'websocket.disconnect code=1000']",
+            "['websocket.connect', \"websocket.disconnect code=4001 reason='enough'\"]",
+        ),
+        "hypercorn loses the code",
+    ),
+    Difference(
+        "websocket",
+        ("close by the server",),
+        "send raised",
+        ("['RuntimeError']", "[]", "['RuntimeError']"),
+        "sending after one's own close is a mistake",
+    ),
+    Difference(
+        "websocket",
+        ("broken off",),
+        "events",
+        (
+            "['websocket.connect', 'text of 1', 'websocket.disconnect code=1005']",
+            "['websocket.connect', 'text of 1', 'websocket.disconnect code=1006']",
+            "['websocket.connect', 'text of 1', \"websocket.disconnect code=1006 reason=''\"]",
+        ),
+        "1006 stands for the end without a close (RFC 6455 section 7.1.5)",
+    ),
+    Difference(
+        "websocket",
+        ("error before accept",),
+        "response's fields",
+        (
+            "[b'content-length: 21', b'content-type: text/plain; charset=utf-8']",
+            "[b'content-length: 0']",
+            "[b'content-length: 0']",
+        ),
+        _NO_PAGE,
+    ),
+    Difference(
+        "websocket",
+        ("error before accept",),
+        "body",
+        ("b'Internal Server Error'", "b''", "b''"),
+        _NO_PAGE,
+    ),
+    Difference(
+        "websocket",
+        ("error after accept",),
+        "client got",
+        ("(None, (1006, None))", "(None, (1011, ''))", "(None, (1011, 'internal error'))"),
+        "1011 is the code for it; uvicorn breaks the connection off",
+    ),
+    Difference(
+        "websocket",
+        ("return after accept",),
+        "client got",
+        ("(None, (1006, None))", "(None, (1011, ''))", "(None, (1000, ''))"),
+        "an application that returns is done, as in the scope webtransport",
+    ),
 )
 
 _FIRST = "| request | what | uvicorn, HTTP/1.1 | hypercorn, HTTP/2 | this, HTTP/3 | why |"

@@ -63,7 +63,7 @@ async def hypercorn_server(app: Any, certs: Certificates) -> AsyncIterator[int]:
     config.bind = [f"fd://{listener.detach()}"]
     config.certfile, config.keyfile = certs.server.certfile, certs.server.keyfile
     config.errorlog = logging.getLogger("hypercorn.error")
-    config.keep_alive_timeout = 1.0
+    config.keep_alive_timeout = 0.5
     config.graceful_timeout = 0.1
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait, mode="asgi"))
