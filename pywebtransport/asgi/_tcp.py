@@ -82,6 +82,11 @@ class TcpSide:
         """What it speaks, for people."""
         return "HTTP/2, HTTP/1.1 and WebSocket" if self._http2 else "HTTP/1.1 and WebSocket"
 
+    def choose(self, *, tcp: bool | None, http2: bool) -> None:
+        """Replace what ``mount`` was told, before the server listens; ``http2`` is only added."""
+        self._tcp = tcp
+        self._http2 = self._http2 or http2
+
     def is_wanted(self, config: ServerConfig) -> bool:
         """Whether it is to listen; if a package is missing, the log says so.
 
