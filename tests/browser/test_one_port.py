@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.asgi.clients import Request, perform
 from tests.support.certificates import Certificates
 from tests.support.command_line import Program, running
 
@@ -63,9 +65,17 @@ async def test_fastapi_example_serves_a_page_with_everything(
             await until(page, f"{line} === '<b>hello</b> é'")
         late = browser.open_page(f"https://{origin}/")
         await until(late, "document.getElementById('rest').value === '1 lines so far'")
+        request = Request("/api/lines?by=curl")
+        answer = await asyncio.to_thread(perform, request, port, "3", certs.authority.certfile)
+        assert answer.body.decode() == '["<b>hello</b> é"]'
     assert program.stop() == 0
     log = program.errors
-    for line in ('"GET / HTTP/3" 200', '"GET /api/lines HTTP/3" 200', '"CONNECT /chat'):
+    for line in (
+        '"GET / HTTP/3" 200',
+        '"GET /api/lines HTTP/3" 200',
+        '"CONNECT /chat" 200',
+        "GET /api/lines?",
+    ):
         assert line in log, log
     # Chromium opens WebSockets over TCP, also from a page that came over HTTP/3.
     assert re.search(r'"GET /echo HTTP/1\.1" 101', log), log

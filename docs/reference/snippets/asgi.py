@@ -22,10 +22,13 @@ async def shout(session: WebTransportSession) -> None:
 async def main() -> None:
     server = ServerApp()
     server.mount(app, lifespan="off", tcp=False)
-    async with serve(server) as served, served.client() as client:
-        async with client.connect(f"{served.url}/shout") as session:
-            await session.datagrams.send("hello")
-            print(await session.datagrams.receive())  # -> b'HELLO'
+    async with (
+        serve(server) as served,
+        served.client() as client,
+        client.connect(f"{served.url}/shout") as session,
+    ):
+        await session.datagrams.send("hello")
+        print(await session.datagrams.receive())  # -> b'HELLO'
 
 
 asyncio.run(main())
