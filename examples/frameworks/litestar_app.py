@@ -5,6 +5,8 @@ pywebtransport serve litestar_app:app --certfile localhost.crt --keyfile localho
 
 from __future__ import annotations
 
+from typing import Any
+
 from litestar import Litestar, Request, get, post
 from litestar.handlers import websocket_listener
 
@@ -18,7 +20,7 @@ async def hello() -> dict[str, str]:
 
 
 @post("/upload", status_code=200)
-async def upload(request: Request) -> dict[str, int]:
+async def upload(request: Request[Any, Any, Any]) -> dict[str, int]:
     return {"bytes": sum([len(piece) async for piece in request.stream()])}
 
 
