@@ -17,6 +17,7 @@ from wsproto.events import (
     TextMessage,
 )
 from wsproto.events import Message as DataMessage
+from wsproto.extensions import Extension
 
 from .._core.waiting import EagerWaiters
 from ..exceptions import ConfigurationError, StreamError, invalid_config
@@ -233,7 +234,7 @@ class _WebSocket:
                 )
             lines.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
         deflate = Deflate.negotiate(self._lines_of(b"sec-websocket-extensions"), MAX_MESSAGE)
-        extensions = []
+        extensions: list[Extension] = []
         if deflate is not None:
             extensions.append(deflate[0])
             lines.append((b"sec-websocket-extensions", deflate[1]))

@@ -31,7 +31,6 @@ CLIENT_CLOSED_REQUEST: Final = 499
 RETRY_LATER: Final = "10"
 """Seconds until a refused client may try again: a place may be free by then."""
 _CONTENT_TOO_LARGE = 413
-_NOT_IMPLEMENTED = 501
 _SERVICE_UNAVAILABLE = 503
 
 
@@ -110,8 +109,6 @@ class Requests:
             self._stats.requests_limited += 1
             reason = f"max_requests={self._limit} is reached"
             self._refuse(connection, exchange, _SERVICE_UNAVAILABLE, reason)
-        elif exchange.request.method == "CONNECT" and exchange.request.protocol is None:
-            self._refuse(connection, exchange, _NOT_IMPLEMENTED, "CONNECT is only for sessions")
         elif self.max_body is not None and (exchange.request.content_length or 0) > self.max_body:
             reason = f"max_request_body={self.max_body} is exceeded"
             self._refuse(connection, exchange, _CONTENT_TOO_LARGE, reason)

@@ -65,14 +65,12 @@ class HttpExchange:
         return self.stream.write(h3.data(data) if data else b"", fin)
 
     async def send_all(self, data: bytes, fin: bool = True) -> None:
-        """As ``send``, and wait until all of it has left."""
-        if self.send(data, fin):
-            loop = asyncio.get_running_loop()
-            while self.stream.queued:
-                future = loop.create_future()
-                self.stream.set_write_waiter(future)
-                async with asyncio.timeout(_PATIENCE):
-                    await future
+        """As ``send``, and wait until little of it is left to be sent."""
+        self.send(data, fin)
+        future = asyncio.get_running_loop().create_future()
+        self.stream.set_write_waiter(future)
+        async with asyncio.timeout(_PATIENCE):
+            await future
 
     def cancel(self, code: int = 0x10C) -> None:
         """Take the request back: RESET_STREAM and STOP_SENDING."""
