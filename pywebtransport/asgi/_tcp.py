@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..server._stats import ServerStats
     from ._application import AsgiServer
 
-__all__ = ["TcpSide", "alt_svc"]
+__all__ = ["TcpSide", "alt_svc", "with_alt_svc"]
 
 _ALT_SVC: Final = b"alt-svc"
 _SWITCHING_PROTOCOLS = 101
@@ -50,6 +51,14 @@ def alt_svc(port: int | None) -> tuple[bytes, bytes]:
         port: The UDP port; None: there is no HTTP/3 any more.
     """
     return _ALT_SVC, b"clear" if port is None else b'h3=":%d"; ma=86400' % port
+
+
+def with_alt_svc(headers: Iterable[Iterable[bytes]], line: tuple[bytes, bytes]) -> list[Any]:
+    """The headers of an application, with ``alt-svc`` unless it has set that itself."""
+    lines = list(headers)
+    if not any(name.lower() == _ALT_SVC for name, _ in lines):
+        lines.append(line)
+    return lines
 
 
 class TcpSide:
@@ -272,12 +281,8 @@ class _Exchange:
         """Answer in place of the application."""
         raise NotImplementedError
 
-    def _with_alt_svc(self, headers: Any) -> list[Any]:
-        """The headers of the application, with ``alt-svc`` unless it has set it."""
-        lines = list(headers)
-        if not any(name.lower() == _ALT_SVC for name, _ in lines):
-            lines.append(self._side.alt_svc_for(self._scope))
-        return lines
+    def _with_alt_svc(self, headers: Iterable[Iterable[bytes]]) -> list[Any]:
+        return with_alt_svc(headers, self._side.alt_svc_for(self._scope))
 
     def _answered(self) -> None:
         """Count and log it, once."""
