@@ -36,8 +36,7 @@ __all__ = ["CONTENDERS", "Contender", "main", "measure"]
 
 CONNECTIONS, IN_FLIGHT = 32, 8
 WARM_UP = 1.0
-SIZE = 256 << 20
-IDLE = 2000
+MIB = 1 << 20
 PARTS = ("requests", "bodies", "memory")
 _START = 30.0
 _LIMIT = 180.0
@@ -166,20 +165,26 @@ def measure(one: Contender, job: dict[str, Any], loop: str) -> Figures:
     return found
 
 
-def _jobs(parts: list[str], seconds: float) -> Iterator[tuple[str, Contender, dict[str, Any]]]:
+def _jobs(options: argparse.Namespace) -> Iterator[tuple[str, Contender, dict[str, Any]]]:
     """What to measure: part and title, server, job."""
-    if "requests" in parts:
-        load = {"name": "requests", "in_flight": IN_FLIGHT, "seconds": seconds, "warmup": WARM_UP}
+    if "requests" in options.only:
+        load = {"name": "requests", "in_flight": IN_FLIGHT, "seconds": options.seconds}
+        load["warmup"] = min(WARM_UP, options.seconds)
         for name, one in CONTENDERS.items():
             yield f"requests/{name}", one, load
     ours = CONTENDERS["bare"]
-    if "bodies" in parts:
+    if "bodies" in options.only:
         for way in ("download", "upload"):
             for session in (False, True):
-                job = {"name": way, "size": SIZE, "session": session, "connections": 1}
+                job = {
+                    "name": way,
+                    "size": options.size * MIB,
+                    "session": session,
+                    "connections": 1,
+                }
                 yield f"bodies/{way}/{'session' if session else 'request'}", ours, job
-    if "memory" in parts:
-        yield "memory/request", ours, {"name": "waiting", "count": IDLE}
+    if "memory" in options.only:
+        yield "memory/request", ours, {"name": "waiting", "count": options.idle}
 
 
 def tables(rounds: list[dict[str, Figures]]) -> str:
@@ -213,12 +218,18 @@ def tables(rounds: list[dict[str, Figures]]) -> str:
                 f"{median(name, 'p99') / 1e3:.2f} ms |"
             )
     if has("bodies/download/request"):
-        lines += ["", "| 256 MiB | request | stream of a session | ratio |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "| large bodies | request | stream of a session | ratio | processor time, ratio |",
+            "|---|---|---|---|---|",
+        ]
         for way in ("download", "upload"):
-            cells = [median(f"bodies/{way}/{kind}", "rate") for kind in ("request", "session")]
-            ratio = cells[0] / cells[1]
-            shown = " | ".join(f"{cell / (1 << 20):,.0f} MiB/s" for cell in cells)
-            lines.append(f"| {way} | {shown} | {ratio:.2f} |")
+            names = [f"bodies/{way}/{kind}" for kind in ("request", "session")]
+            rates = [median(name, "rate") for name in names]
+            costs = [median(name, "cpu") for name in names]
+            shown = " | ".join(f"{rate / MIB:,.0f} MiB/s" for rate in rates)
+            ratios = f"{rates[0] / rates[1]:.2f} | {costs[0] / costs[1]:.2f}"
+            lines.append(f"| {way} | {shown} | {ratios} |")
     if has("memory/request"):
         kib = median("memory/request", "bytes") / 1024
         lines += ["", f"An idle request takes {kib:.1f} KiB of the server's memory."]
@@ -233,6 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
     parser.add_argument("--server", nargs="+", choices=CONTENDERS, help="these servers")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--size", type=int, default=256, help="of large bodies, in MiB")
+    parser.add_argument("--idle", type=int, default=2000, help="requests that wait")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loop", choices=loop_factories(), default="asyncio")
     parser.add_argument("--json", type=Path, help="file for all figures")
@@ -240,8 +253,9 @@ def main(arguments: list[str] | None = None) -> int:
     rounds: list[dict[str, Figures]] = []
     for _ in range(options.rounds):
         found: dict[str, Figures] = {}
-        for name, one, job in _jobs(options.only, options.seconds):
-            if options.server and name.partition("/")[2] not in options.server:
+        for name, one, job in _jobs(options):
+            part, _, key = name.partition("/")
+            if options.server and part == "requests" and key not in options.server:
                 continue
             if one.server != "ours" and importlib.util.find_spec(one.server) is None:
                 found[name] = {"error": f"{one.server} is not installed"}
