@@ -82,7 +82,7 @@ async def mounted(
 ) -> AsyncIterator[Served]:
     """Serve an application that has no lifespan."""
     app = ServerApp(config=config)
-    app.mount(application, lifespan="off")
+    app.mount(application, lifespan="off", tcp=False)
     block: AbstractAsyncContextManager[Served] = serving(app)
     async with block as served:
         yield served

@@ -306,14 +306,14 @@ async def test_shutdown_has_a_limit(certs: Certificates, expected_logs: Expected
 
 # -------------------------------------------------------------------------- processes
 
-APPLICATION = """
+APPLICATION = r"""
 import asyncio, os, signal
 from pywebtransport import ServerApp, ServerConfig
 
 async def asgi(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
-        print("starting", os.getpid(), flush=True)
+        os.write(1, b"starting %d\n" % os.getpid())
         if {failing!r} == "fails":
             await send({{"type": "lifespan.startup.failed", "message": "no database"}})
             return
@@ -322,7 +322,7 @@ async def asgi(scope, receive, send):
         scope["state"]["pid"] = os.getpid()
         await send({{"type": "lifespan.startup.complete"}})
         await receive()
-        print("ending", os.getpid(), flush=True)
+        os.write(1, b"ending %d\n" % os.getpid())
         await send({{"type": "lifespan.shutdown.complete"}})
         return
     await send({{"type": "http.response.start", "status": 200, "headers": []}})
