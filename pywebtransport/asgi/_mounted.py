@@ -11,6 +11,7 @@ from ..utils._checks import check_seconds, check_text
 from ._application import AsgiServer, check_application
 from ._http import HttpRequest
 from ._lifespan import LIFESPANS, Lifespan
+from ._tcp import TcpSide
 from ._types import AsgiApp
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Mounted:
         lifespan: ``auto``, ``on`` or ``off``.
         startup_timeout: Seconds that its start may take.
         shutdown_timeout: Seconds that its shutdown may take.
+        tcp: Serve it over TCP, too; None: if the packages are installed.
+        http2: Speak HTTP/2 there.
 
     Raises:
         ConfigurationError: An argument has a wrong value.
@@ -47,8 +50,15 @@ class Mounted:
         lifespan: str = "auto",
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 30.0,
+        tcp: bool | None = None,
+        http2: bool = False,
     ) -> None:
         check_application(app)
+        for key, value, kinds in (("tcp", tcp, "True, False or None"), ("http2", http2, "a bool")):
+            if not isinstance(value, bool) and not (key == "tcp" and value is None):
+                raise invalid_config(key=key, value=value, reason=f"expected {kinds}")
+        if http2 and tcp is False:
+            raise invalid_config(key="http2", value=http2, reason="tcp=False leaves no HTTP/2")
         check_text("root_path", root_path)
         if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
             raise invalid_config(
@@ -62,6 +72,8 @@ class Mounted:
         self.app = app
         self.root_path = root_path
         self.state: dict[str, Any] = {}
+        self._tcp = tcp
+        self._http2 = http2
         self._lifespan = Lifespan(
             app,
             self.state,
@@ -73,6 +85,7 @@ class Mounted:
     def serve(self, server: WebTransportServer) -> _Served:
         """Answer the requests of a server with the application."""
         served = _Served(self.app, self.root_path, self.state, server)
+        server.tcp = TcpSide(served, tcp=self._tcp, http2=self._http2)
         server.serve_requests_with(served.exchange_requested, accepts_websockets=_has_websockets())
         return served
 

@@ -52,6 +52,7 @@ class Requests:
         received: Bytes of request bodies that applications have read.
         sent: Bytes of response bodies.
         on_end: Called after each request.
+        over_tcp: Requests that are being served over TCP.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Requests:
         "handler",
         "max_body",
         "on_end",
+        "over_tcp",
         "received",
         "sent",
         "tasks",
@@ -78,7 +80,7 @@ class Requests:
         self.handler: RequestHandler | None = None
         self.accepts_websockets = False
         self.tasks: dict[object, asyncio.Task[None]] = {}
-        self.received = self.sent = 0
+        self.received = self.sent = self.over_tcp = 0
         self.on_end: Callable[[], object] | None = None
         self.configure(config)
 
@@ -106,7 +108,7 @@ class Requests:
             exchange.cancel()
         elif closing:
             self._refuse(connection, exchange, _SERVICE_UNAVAILABLE, "the server is closing")
-        elif len(self.tasks) >= self._limit:
+        elif self.open_count >= self._limit:
             self._stats.requests_limited += 1
             reason = f"max_requests={self._limit} is reached"
             self._refuse(connection, exchange, _SERVICE_UNAVAILABLE, reason)
@@ -115,6 +117,20 @@ class Requests:
             self._refuse(connection, exchange, _CONTENT_TOO_LARGE, reason)
         else:
             self.handler(connection, exchange)
+
+    @property
+    def open_count(self) -> int:
+        """How many requests are being served."""
+        return len(self.tasks) + self.over_tcp
+
+    def arrived_over_tcp(self) -> bool:
+        """Count a request over TCP; False: it must be refused, ``max_requests`` is reached."""
+        self._stats.requests += 1
+        if self.open_count < self._limit:
+            self.over_tcp += 1
+            return True
+        self._stats.requests_limited += 1
+        return False
 
     def start(self, key: object, work: Coroutine[Any, Any, None]) -> None:
         """Start the task of a request; ``key`` leaves ``tasks`` when it ends.
@@ -144,10 +160,7 @@ class Requests:
             status: What the client got; ``CLIENT_CLOSED_REQUEST`` if it left before.
             started: When the request came, Unix time in seconds.
         """
-        self._statuses[status // 100] += 1
-        if status == CLIENT_CLOSED_REQUEST:
-            self._stats.requests_cancelled += 1
-        if self._logs and access_logger.isEnabledFor(logging.INFO):
+        if self.count(status):
             request = exchange.request
             log_access(
                 connection.remote_address,
@@ -158,6 +171,13 @@ class Requests:
                 origin=request.headers.get("origin"),
                 version="HTTP/3",
             )
+
+    def count(self, status: int) -> bool:
+        """Count a request that was answered with a status; return whether it is to be logged."""
+        self._statuses[status // 100] += 1
+        if status == CLIENT_CLOSED_REQUEST:
+            self._stats.requests_cancelled += 1
+        return self._logs and access_logger.isEnabledFor(logging.INFO)
 
     def failed(self) -> None:
         """Count an error of the application."""

@@ -23,7 +23,6 @@ from ..exceptions import (
     ConfigurationError,
     ServerError,
     SessionRejectedError,
-    invalid_config,
 )
 from ..h3._settings import greeting
 from ..session import SessionManager, WebTransportSession
@@ -41,13 +40,14 @@ from ..utils._urls import build_webtransport_url
 from ._answering import Answering
 from ._certificates import CertificateWatch
 from ._collector import CollectorSeat
-from ._draining import Draining, close_all
+from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
-from ._passed import check_where, duplicates
+from ._passed import check_where
 from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
 from ._shared_secret import SharedSecret, load_shared_secret
 from ._stats import ServerStats
+from ._tcp import TcpService, listen_on
 from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ..h3._exchange import H3Exchange
     from ..h3._session import H3Session
 
-__all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
+__all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
 # Hosts that stand for every address.
 _ALL = ("", "0.0.0.0", "::")
@@ -113,6 +113,7 @@ class WebTransportServer(EventEmitter):
         self._answering = Answering(self._logger, self._stats)
         self.http_requests = Requests(self._config, self._logger, self._stats)
         self.http_requests.on_end = self._request_ended
+        self.tcp: TcpService | None = None  # set by ``ServerApp.mount``
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -282,17 +283,18 @@ class WebTransportServer(EventEmitter):
                 self._losses.handshake_failed,
             )
             endpoint.quic.set_greeting(greeting(self._options))
-        try:
-            if seat is not None and seat is self._seat:
-                bound = endpoint.adopt()
-            elif sockets:
-                bound = endpoint.take(duplicates(sockets))
-            else:
-                bound = await endpoint.bind(host, port, family=config.address_family)
-                self._check_not_closed()  # while the name was looked up
+
+        def on_bound(addresses: list[Address]) -> None:
+            self._check_not_closed()  # while the name was looked up
             if self._endpoint is None and self._secret is not None:
                 # No packet has been read: nobody waited since the sockets were bound.
-                endpoint.quic.set_secrets(self._secret.engine_secrets(bound[0]))
+                endpoint.quic.set_secrets(self._secret.engine_secrets(addresses[0]))
+
+        own_seat = seat if seat is self._seat else None
+        try:
+            bound = await listen_on(
+                sockets or (host, port), endpoint, own_seat, config, self.tcp, on_bound
+            )
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
@@ -391,6 +393,7 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
+        ending = [] if self.tcp is None else [loop.create_task(self.tcp.stop(timeout + spread))]
         try:
             if worker is not None:
                 worker.closing(self)
@@ -409,6 +412,7 @@ class WebTransportServer(EventEmitter):
                     ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
                     await self.http_requests.finish(ended - loop.time())
+                await asyncio.gather(*ending)
                 deadline = loop.time() + close_timeout
                 self.http_requests.cancel()
                 for session in list(self._sessions):
@@ -436,7 +440,7 @@ class WebTransportServer(EventEmitter):
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    [*self._tasks, *self.http_requests.tasks.values()],
+                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
                     what="handlers" if self.http_requests.tasks else "session handlers",
@@ -462,6 +466,8 @@ class WebTransportServer(EventEmitter):
         self._connections.clear()
         if self._collector is not None:
             self._collector.close()
+        if self.tcp is not None:
+            self.tcp.abandon()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
@@ -624,6 +630,8 @@ class WebTransportServer(EventEmitter):
         config = _with_certificates(self._config, certfile, keyfile)
         secret = self._load_secret(config)
         tls = self._tls(config, secret)
+        if self.tcp is not None:
+            self.tcp.reload(config)
         self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
         self._endpoint.quic.set_tls(tls)
         self._config, self._secret = config, secret
@@ -831,7 +839,8 @@ class WebTransportServer(EventEmitter):
         stats = self.refresh_stats().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
-        stats["active_requests"] = len(self.http_requests.tasks)
+        stats["active_requests"] = self.http_requests.open_count
+        stats["active_tcp_connections"] = 0 if self.tcp is None else self.tcp.open_count
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
@@ -840,6 +849,8 @@ class WebTransportServer(EventEmitter):
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
         self.http_requests.refresh(self._stats)
+        if self.tcp is not None:
+            self.tcp.count(self._stats)
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         if self._endpoint is not None:
@@ -860,19 +871,6 @@ def check_server_config(config: Any) -> None:
     """
     if config is not None:
         check_instance("config", config, ServerConfig)
-
-
-def check_drain(drain_timeout: Any, spread: Any) -> None:
-    """Check what ``close`` is given; None stands for what the configuration says.
-
-    Raises:
-        ConfigurationError: One of them is not a number of seconds.
-    """
-    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
-        if value is not None and not (
-            isinstance(value, int | float) and value >= 0  # NaN is not, either
-        ):
-            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
 
 
 def _with_certificates(
