@@ -50,7 +50,7 @@ from .exchanges import finish_exchanges, serve_exchanges
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
-from .pending import PendingSession, claim, ready_session_id, withdraw
+from .pending import PendingSession, accepted_session_id, claim, ready_session_id, withdraw
 from .presence import while_present
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
@@ -382,11 +382,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
 
     def get_ready_session_id(self) -> SessionId | None:
         """Return the ID of an accepted session that has no object yet, or None."""
-        for session_id, pending in (self._pending or {}).items():
-            ready = pending.ready
-            if ready is not None and ready.done() and ready.exception() is None:
-                return session_id
-        return None
+        return accepted_session_id(self._pending)
 
     async def wait_for_ready_session(self, *, timeout: float = 30.0) -> SessionId:
         """Wait until the session that ``connect`` requested is accepted.

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from .._states import Data
-from ..exceptions import StreamError, StreamResetError, StreamStoppedError
+from ..exceptions import (
+    SessionClosedError,
+    StreamError,
+    StreamResetError,
+    StreamStoppedError,
+)
 from ..utils._checks import check_data, check_integer
+from ._types import Message
 
-if TYPE_CHECKING:
-    from ._session import Session
-
-__all__ = ["EventReceiveStream", "EventSendStream", "EventStream"]
+__all__ = ["AnyEventStream", "EventReceiveStream", "EventSendStream", "EventStream", "StreamOwner"]
 
 _CHUNK: Final = 65536
 _MAX_UNREAD: Final = 256 * 1024
 """Bytes that wait for the application before the server is asked to pause the stream."""
 _MAX_LINE: Final = 1 << 20
+
+
+class StreamOwner(Protocol):
+    """What a stream needs of its session; ``Session`` describes the methods."""
+
+    @property
+    def is_closed(self) -> bool: ...
+    async def tell(self, message: Message) -> None: ...
+    async def until(self, ready: Callable[[], bool], place: object) -> None: ...
+    def wake(self, place: object) -> None: ...
+    def settle(self, stream: AnyEventStream) -> None: ...
+    async def pause_or_resume(self, stream: EventReceiveStream, verb: str) -> None: ...
+    def closed_error(self, consequence: str) -> SessionClosedError: ...
 
 
 class _EventStreamBase:
@@ -30,7 +46,7 @@ class _EventStreamBase:
         stream_id: The ID in its events.
     """
 
-    def __init__(self, session: Session, stream_id: int) -> None:
+    def __init__(self, session: StreamOwner, stream_id: int) -> None:
         self.session = session
         self.stream_id = stream_id
 
@@ -65,7 +81,7 @@ class EventReceiveStream(_EventStreamBase):
     ``async for data in stream`` iterates over the bytes as they arrive.
     """
 
-    def __init__(self, session: Session, stream_id: int) -> None:
+    def __init__(self, session: StreamOwner, stream_id: int) -> None:
         super().__init__(session, stream_id)
         self._pieces: deque[bytes] = deque()
         self._unread = 0
@@ -252,7 +268,7 @@ class EventReceiveStream(_EventStreamBase):
 class EventSendStream(_EventStreamBase):
     """A stream, or the half of a stream, that this end sends on."""
 
-    def __init__(self, session: Session, stream_id: int) -> None:
+    def __init__(self, session: StreamOwner, stream_id: int) -> None:
         super().__init__(session, stream_id)
         self._finished = False
         self._stop: StreamStoppedError | None = None
@@ -343,3 +359,6 @@ class EventStream(EventReceiveStream, EventSendStream):
     async def _end(self) -> None:
         await self.close()
         await self.stop_sending()
+
+
+AnyEventStream: TypeAlias = EventStream | EventReceiveStream | EventSendStream

@@ -15,7 +15,7 @@ from ..exceptions import ConfigurationError, SessionClosedError, SessionError, i
 from ..session import WebTransportSession
 from ..utils._checks import check_data, check_integer, check_text
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
-from ._event_streams import EventReceiveStream, EventSendStream, EventStream
+from ._event_streams import AnyEventStream, EventReceiveStream, EventSendStream, EventStream
 from ._types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ __all__ = ["EventDatagrams", "Session"]
 _MAX_DATAGRAMS: Final = 1024
 """Datagrams that wait for the application; then the oldest is dropped."""
 _SERVED: Final = 100
-
-_AnyStream = EventStream | EventReceiveStream | EventSendStream
 
 
 class Session:
@@ -78,7 +76,7 @@ class Session:
         self.datagrams = EventDatagrams(self)
         self._receive = receive
         self._send = send
-        self._streams: dict[int, _AnyStream] = {}
+        self._streams: dict[int, AnyEventStream] = {}
         self._incoming: deque[EventStream | EventReceiveStream] = deque()
         self._opening: dict[int, _Opening] = {}
         self._tags = itertools.count(1)
@@ -356,7 +354,7 @@ class Session:
             self._incoming.remove(stream)
         return stream
 
-    def settle(self, stream: _AnyStream) -> None:
+    def settle(self, stream: AnyEventStream) -> None:
         """Forget a stream if no event can come for it."""
         if stream.is_over():
             self._streams.pop(stream.stream_id, None)
@@ -456,7 +454,7 @@ class Session:
                 stopped.was_stopped(event.get("code"))
                 self.settle(stopped)
 
-    def _stream_of(self, event: Message) -> _AnyStream:
+    def _stream_of(self, event: Message) -> AnyEventStream:
         stream_id = event["stream"]
         stream = self._streams.get(stream_id)
         if stream is None:

@@ -8,16 +8,17 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._core.presence import Presence
+from ..exceptions import invalid_config
 from ..utils import _clock as clock
 from ..utils._turns import Turns
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
 
-__all__ = ["Draining", "close_all"]
+__all__ = ["Draining", "check_drain", "close_all"]
 
 # Connections that are told to leave at a time, unless ``spread`` asks for other numbers.
 _BATCH = 100
@@ -248,6 +249,19 @@ async def close_all(
         for task in tasks:
             if not task.cancel() and not task.cancelled():
                 task.exception()  # nobody else looks at it
+
+
+def check_drain(drain_timeout: Any, spread: Any) -> None:
+    """Check what ``close`` is given; None stands for what the configuration says.
+
+    Raises:
+        ConfigurationError: One of them is not a number of seconds.
+    """
+    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
+        if value is not None and not (
+            isinstance(value, int | float) and value >= 0  # NaN is not, either
+        ):
+            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
 
 
 def _just_came(connection: WebTransportConnection) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..exceptions import StreamError
 from ..utils import _clock as clock
 from ..utils._logs import BoundedLog
-from ..utils._tasks import start_task
+from ..utils._tasks import cancel_in_turns, start_task
 from ..utils._text import printable_path
 from ..utils._timing import get_timestamp
 from ._access import access_logger, log_access
@@ -31,7 +31,6 @@ CLIENT_CLOSED_REQUEST: Final = 499
 RETRY_LATER: Final = "10"
 """Seconds until a refused client may try again: a place may be free by then."""
 _CONTENT_TOO_LARGE = 413
-_NOT_IMPLEMENTED = 501
 _SERVICE_UNAVAILABLE = 503
 
 
@@ -47,11 +46,13 @@ class Requests:
         handler: Gets each request; None: the HTTP/3 layer answers with 404 or 405.
         accepts_websockets: The handler takes requests for WebSockets (RFC 9220), too.
         timeout: Seconds that an application waits for more of a request; None: no limit.
+        write_timeout: Seconds that an application waits to send more; None: no limit.
         max_body: Largest request body in bytes; None: no limit.
         tasks: The tasks of requests that are being served, by an object of their own.
         received: Bytes of request bodies that applications have read.
         sent: Bytes of response bodies.
         on_end: Called after each request.
+        over_tcp: Requests that are being served over TCP.
     """
 
     __slots__ = (
@@ -64,10 +65,12 @@ class Requests:
         "handler",
         "max_body",
         "on_end",
+        "over_tcp",
         "received",
         "sent",
         "tasks",
         "timeout",
+        "write_timeout",
     )
 
     def __init__(self, config: ServerConfig, logger: logging.Logger, stats: ServerStats) -> None:
@@ -77,7 +80,7 @@ class Requests:
         self.handler: RequestHandler | None = None
         self.accepts_websockets = False
         self.tasks: dict[object, asyncio.Task[None]] = {}
-        self.received = self.sent = 0
+        self.received = self.sent = self.over_tcp = 0
         self.on_end: Callable[[], object] | None = None
         self.configure(config)
 
@@ -87,6 +90,7 @@ class Requests:
         self._logs = config.access_log
         self.timeout = config.request_timeout
         self.max_body = config.max_request_body
+        self.write_timeout = config.write_timeout
 
     def requested(
         self, connection: WebTransportConnection, exchange: H3Exchange, *, closing: bool
@@ -104,17 +108,29 @@ class Requests:
             exchange.cancel()
         elif closing:
             self._refuse(connection, exchange, _SERVICE_UNAVAILABLE, "the server is closing")
-        elif len(self.tasks) >= self._limit:
+        elif self.open_count >= self._limit:
             self._stats.requests_limited += 1
             reason = f"max_requests={self._limit} is reached"
             self._refuse(connection, exchange, _SERVICE_UNAVAILABLE, reason)
-        elif exchange.request.method == "CONNECT" and exchange.request.protocol is None:
-            self._refuse(connection, exchange, _NOT_IMPLEMENTED, "CONNECT is only for sessions")
         elif self.max_body is not None and (exchange.request.content_length or 0) > self.max_body:
             reason = f"max_request_body={self.max_body} is exceeded"
             self._refuse(connection, exchange, _CONTENT_TOO_LARGE, reason)
         else:
             self.handler(connection, exchange)
+
+    @property
+    def open_count(self) -> int:
+        """How many requests are being served."""
+        return len(self.tasks) + self.over_tcp
+
+    def arrived_over_tcp(self) -> bool:
+        """Count a request over TCP; False: it must be refused, ``max_requests`` is reached."""
+        self._stats.requests += 1
+        if self.open_count < self._limit:
+            self.over_tcp += 1
+            return True
+        self._stats.requests_limited += 1
+        return False
 
     def start(self, key: object, work: Coroutine[Any, Any, None]) -> None:
         """Start the task of a request; ``key`` leaves ``tasks`` when it ends.
@@ -144,10 +160,7 @@ class Requests:
             status: What the client got; ``CLIENT_CLOSED_REQUEST`` if it left before.
             started: When the request came, Unix time in seconds.
         """
-        self._statuses[status // 100] += 1
-        if status == CLIENT_CLOSED_REQUEST:
-            self._stats.requests_cancelled += 1
-        if self._logs and access_logger.isEnabledFor(logging.INFO):
+        if self.count(status):
             request = exchange.request
             log_access(
                 connection.remote_address,
@@ -159,15 +172,33 @@ class Requests:
                 version="HTTP/3",
             )
 
+    def count(self, status: int) -> bool:
+        """Count a request that was answered with a status; return whether it is to be logged."""
+        self._statuses[status // 100] += 1
+        if status == CLIENT_CLOSED_REQUEST:
+            self._stats.requests_cancelled += 1
+        return self._logs and access_logger.isEnabledFor(logging.INFO)
+
     def failed(self) -> None:
         """Count an error of the application."""
         self._stats.handler_errors += 1
 
     async def finish(self, seconds: float) -> None:
-        """Wait until all requests have ended, for a limited time."""
+        """Wait until all requests have ended, for a limited time.
+
+        A request that waits here itself is left out.
+        """
         deadline = clock.monotonic() + seconds
-        while self.tasks and (left := deadline - clock.monotonic()) > 0:
-            await asyncio.wait(self.tasks.values(), timeout=left)
+        while (tasks := self._others()) and (left := deadline - clock.monotonic()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+
+    def cancel(self) -> None:
+        """Cancel all requests, some in each turn of the event loop; they are answered with 503."""
+        cancel_in_turns(self._others())
+
+    def _others(self) -> list[asyncio.Task[None]]:
+        current = asyncio.current_task()
+        return [task for task in self.tasks.values() if task is not current]
 
     def refresh(self, stats: ServerStats) -> None:
         """Write the counters into the statistics."""

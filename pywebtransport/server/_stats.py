@@ -42,6 +42,9 @@ class ServerStats:
         responses_5xx: See ``responses_2xx``.
         request_bytes: Bytes of request bodies that applications have read.
         response_bytes: Bytes of response bodies.
+        tcp_connections_accepted: TCP connections whose TLS handshake was completed.
+        tcp_connections_rejected: TCP connections that were cut for ``max_connections`` or
+            ``max_connections_per_address``, which count them apart from those of QUIC.
         workers_died: Worker processes of the whole server that ended unexpectedly.
     """
 
@@ -69,6 +72,8 @@ class ServerStats:
     responses_5xx: int = 0
     request_bytes: int = 0
     response_bytes: int = 0
+    tcp_connections_accepted: int = 0
+    tcp_connections_rejected: int = 0
     workers_died: int = 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -113,6 +113,11 @@ class Worker:
         """Files that replaced those of the configuration since the start, or None."""
         return self._certificates
 
+    @property
+    def all_end(self) -> bool:
+        """Whether all workers end, and nothing will serve the port any more."""
+        return self._seat.steering.ends
+
     def seat_for(self, address: Address) -> WorkerSockets | None:
         """The sockets of this worker, if the shared port was bound for this host and port."""
         return self._seat if address == self._address else None

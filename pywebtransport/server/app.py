@@ -22,19 +22,18 @@ from ..utils._timing import get_timestamp
 from ._access import access_logger, log_access
 from ._answering import rejection_in
 from ._callables import check_handler, check_hook, result_of
+from ._draining import check_drain
 from ._exiting import ExitGuard, run_to_end
 from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
-from ._protocols import MiddlewareProtocol
+from ._protocols import AsgiApp, MiddlewareProtocol, MountedApp, SessionServer
 from ._requests import CLIENT_CLOSED_REQUEST
 from ._worker import current_worker
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler, check_path
-from .server import WebTransportServer, check_drain
+from .server import WebTransportServer
 
 if TYPE_CHECKING:
-    from ..asgi._application import AsgiServer, Mounted
-    from ..asgi._types import AsgiApp
     from ..session import WebTransportSession
     from ._supervisor import OnListening
 
@@ -75,7 +74,7 @@ class ServerApp(AsyncContext):
             ConfigurationError: A field of ``config`` is out of range.
         """
         self._server = WebTransportServer(config=config)
-        self._mounted: Mounted | None = None
+        self._mounted: MountedApp | None = None
         self.attach(self._server)
         self._router = RequestRouter()
         self._middleware = MiddlewareManager()
@@ -170,12 +169,18 @@ class ServerApp(AsyncContext):
         lifespan: Literal["auto", "on", "off"] = "auto",
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 30.0,
+        tcp: bool | None = None,
+        http2: bool = False,
     ) -> None:
         """Serve an ASGI application on the same port, beside the routes.
 
         It gets every HTTP request, and the WebTransport sessions whose path no route has. Its
         ``lifespan`` starts after the start-up handlers and before the server listens, and ends
         before the shutdown handlers, once in each worker process.
+
+        It also gets the requests and WebSockets that come over TCP: the server listens on the TCP
+        port of the same number, with the same certificates, and answers there with an ``alt-svc``
+        header that sends browsers to HTTP/3.
 
         Args:
             app: An ASGI 3 application, such as a ``FastAPI`` or ``Starlette`` object.
@@ -185,13 +190,17 @@ class ServerApp(AsyncContext):
                 start then; ``off``: do not use it.
             startup_timeout: Seconds that its start may take.
             shutdown_timeout: Seconds that its shutdown may take.
+            tcp: False: HTTP/3 only. True: the server does not start without TCP. None: TCP if the
+                extra ``asgi`` is installed; the log says so if it is not.
+            http2: Speak HTTP/2 over TCP, too, by hypercorn of the extra ``http2``. Otherwise it is
+                HTTP/1.1 by uvicorn.
 
         Raises:
             ConfigurationError: An argument has a wrong value, or an application is mounted
                 already.
             ServerError: The server has been started.
         """
-        from ..asgi._application import Mounted
+        from ..asgi._mounted import Mounted
 
         if self._mounted is not None:
             raise invalid_config(key="app", value=app, reason="an application is mounted already")
@@ -203,6 +212,8 @@ class ServerApp(AsyncContext):
             lifespan=lifespan,
             startup_timeout=startup_timeout,
             shutdown_timeout=shutdown_timeout,
+            tcp=tcp,
+            http2=http2,
         )
         self.attach(self._server)
 
@@ -439,6 +450,7 @@ class ServerApp(AsyncContext):
                 sockets=sockets,
                 loop_factory=loop_factory,
                 on_listening=on_listening,
+                tcp=self._server.tcp is not None and self._server.tcp.is_wanted(config),
             )
             return
         loop_factory = choose_loop(loop_factory, _logger)
@@ -544,7 +556,7 @@ class ServerApp(AsyncContext):
         return server.default_origins(path)
 
     async def _handle_mounted(
-        self, server: WebTransportServer, asgi: AsgiServer, session: WebTransportSession
+        self, server: WebTransportServer, asgi: SessionServer, session: WebTransportSession
     ) -> None:
         """As ``_handle``; sessions that no route has go to the ASGI application."""
         if self._router.match(session.path) is not None:

@@ -23,7 +23,6 @@ from ..exceptions import (
     ConfigurationError,
     ServerError,
     SessionRejectedError,
-    invalid_config,
 )
 from ..h3._settings import greeting
 from ..session import SessionManager, WebTransportSession
@@ -41,13 +40,14 @@ from ..utils._urls import build_webtransport_url
 from ._answering import Answering
 from ._certificates import CertificateWatch
 from ._collector import CollectorSeat
-from ._draining import Draining, close_all
+from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
-from ._passed import check_where, duplicates
+from ._passed import check_where
 from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
 from ._shared_secret import SharedSecret, load_shared_secret
 from ._stats import ServerStats
+from ._tcp import TcpService, listen_on
 from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ..h3._exchange import H3Exchange
     from ..h3._session import H3Session
 
-__all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
+__all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
 # Hosts that stand for every address.
 _ALL = ("", "0.0.0.0", "::")
@@ -111,8 +111,9 @@ class WebTransportServer(EventEmitter):
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
-        self.requests = Requests(self._config, self._logger, self._stats)
-        self.requests.on_end = self._request_ended
+        self.http_requests = Requests(self._config, self._logger, self._stats)
+        self.http_requests.on_end = self._request_ended
+        self.tcp: TcpService | None = None  # set by ``ServerApp.mount``
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -282,17 +283,18 @@ class WebTransportServer(EventEmitter):
                 self._losses.handshake_failed,
             )
             endpoint.quic.set_greeting(greeting(self._options))
-        try:
-            if seat is not None and seat is self._seat:
-                bound = endpoint.adopt()
-            elif sockets:
-                bound = endpoint.take(duplicates(sockets))
-            else:
-                bound = await endpoint.bind(host, port, family=config.address_family)
-                self._check_not_closed()  # while the name was looked up
+
+        def on_bound(addresses: list[Address]) -> None:
+            self._check_not_closed()  # while the name was looked up
             if self._endpoint is None and self._secret is not None:
                 # No packet has been read: nobody waited since the sockets were bound.
-                endpoint.quic.set_secrets(self._secret.engine_secrets(bound[0]))
+                endpoint.quic.set_secrets(self._secret.engine_secrets(addresses[0]))
+
+        own_seat = seat if seat is self._seat else None
+        try:
+            bound = await listen_on(
+                sockets or (host, port), endpoint, own_seat, config, self.tcp, on_bound
+            )
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
@@ -391,6 +393,7 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
+        ending = [] if self.tcp is None else [loop.create_task(self.tcp.stop(timeout + spread))]
         try:
             if worker is not None:
                 worker.closing(self)
@@ -408,8 +411,10 @@ class WebTransportServer(EventEmitter):
                     )
                     ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
-                    await self.requests.finish(ended - loop.time())
+                    await self.http_requests.finish(ended - loop.time())
+                await asyncio.gather(*ending)
                 deadline = loop.time() + close_timeout
+                self.http_requests.cancel()
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
@@ -431,14 +436,14 @@ class WebTransportServer(EventEmitter):
             if self._collector is not None:
                 self._collector.close()
             self._losses.close()
-            self.requests.close()
+            self.http_requests.close()
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    [*self._tasks, *self.requests.tasks.values()],
+                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
-                    what="handlers" if self.requests.tasks else "session handlers",
+                    what="handlers" if self.http_requests.tasks else "session handlers",
                 )
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
@@ -461,6 +466,8 @@ class WebTransportServer(EventEmitter):
         self._connections.clear()
         if self._collector is not None:
             self._collector.close()
+        if self.tcp is not None:
+            self.tcp.abandon()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
@@ -580,7 +587,7 @@ class WebTransportServer(EventEmitter):
         apply_log_level(config.log_level)
         self._config = config
         self._sessions_of = AddressCounts(config.address_sessions)
-        self.requests.configure(config)
+        self.http_requests.configure(config)
         self._options = h3_options(config)
 
     def serve_with(
@@ -610,8 +617,8 @@ class WebTransportServer(EventEmitter):
                 the limits; it must not block. It concerns connections that are accepted later.
             accepts_websockets: It also takes requests for WebSockets (RFC 9220).
         """
-        self.requests.handler = handler
-        self.requests.accepts_websockets = accepts_websockets
+        self.http_requests.handler = handler
+        self.http_requests.accepts_websockets = accepts_websockets
 
     def load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
         """Advanced: as ``reload_certificates``, in this process alone.
@@ -623,6 +630,8 @@ class WebTransportServer(EventEmitter):
         config = _with_certificates(self._config, certfile, keyfile)
         secret = self._load_secret(config)
         tls = self._tls(config, secret)
+        if self.tcp is not None:
+            self.tcp.reload(config)
         self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
         self._endpoint.quic.set_tls(tls)
         self._config, self._secret = config, secret
@@ -659,9 +668,9 @@ class WebTransportServer(EventEmitter):
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
-        if self.requests.handler is not None:
+        if self.http_requests.handler is not None:
             connection.on_exchange = self._exchange_requested
-            driver.h3.accepts_websockets = self.requests.accepts_websockets
+            driver.h3.accepts_websockets = self.http_requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
         connection.adopt(driver, self._endpoint, network)
@@ -739,7 +748,9 @@ class WebTransportServer(EventEmitter):
         """A client sent an HTTP request (deliver phase)."""
         # While a drain goes on, a client may send requests until it has heard of it.
         closing = self._closing and self._draining is None
-        self.requests.requested(connection, exchange, closing=closing)
+        self.http_requests.requested(connection, exchange, closing=closing)
+        if not exchange.has_responded and self._endpoint is not None:
+            self._endpoint.quic.woke()  # as for a session
 
     def _request_ended(self) -> None:
         if self._draining is not None:
@@ -747,10 +758,10 @@ class WebTransportServer(EventEmitter):
 
     def certificate_text(self, connection: WebTransportConnection) -> str | None:
         """Advanced: the certificate in PEM form that a client got; None if it is not known."""
-        quic = connection._quic
-        if self._certificates is None or quic is None:
+        h3 = connection.h3
+        if self._certificates is None or h3 is None:
             return None
-        return self._certificates.text_for(quic.server_name)
+        return self._certificates.text_for(h3.quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
@@ -828,7 +839,8 @@ class WebTransportServer(EventEmitter):
         stats = self.refresh_stats().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
-        stats["active_requests"] = len(self.requests.tasks)
+        stats["active_requests"] = self.http_requests.open_count
+        stats["active_tcp_connections"] = 0 if self.tcp is None else self.tcp.open_count
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
@@ -836,7 +848,9 @@ class WebTransportServer(EventEmitter):
 
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
-        self.requests.refresh(self._stats)
+        self.http_requests.refresh(self._stats)
+        if self.tcp is not None:
+            self.tcp.count(self._stats)
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         if self._endpoint is not None:
@@ -857,19 +871,6 @@ def check_server_config(config: Any) -> None:
     """
     if config is not None:
         check_instance("config", config, ServerConfig)
-
-
-def check_drain(drain_timeout: Any, spread: Any) -> None:
-    """Check what ``close`` is given; None stands for what the configuration says.
-
-    Raises:
-        ConfigurationError: One of them is not a number of seconds.
-    """
-    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
-        if value is not None and not (
-            isinstance(value, int | float) and value >= 0  # NaN is not, either
-        ):
-            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
 
 
 def _with_certificates(

@@ -11,7 +11,7 @@ from pywebtransport import ServerApp, ServerConfig
 
 from .endpoints import Served, Serving
 
-__all__ = ["Call", "Stage", "mounted"]
+__all__ = ["Call", "Stage", "events_until", "mounted", "opened"]
 
 Message = dict[str, Any]
 
@@ -21,9 +21,11 @@ class Call:
 
     Attributes:
         scope: What the server called it with.
+        stage: The application.
     """
 
-    def __init__(self, scope: Message, receive: Any, send: Any) -> None:
+    def __init__(self, stage: Stage, scope: Message, receive: Any, send: Any) -> None:
+        self.stage = stage
         self.scope = scope
         self._receive = receive
         self._send = send
@@ -62,7 +64,7 @@ class Stage:
         self._calls: asyncio.Queue[Call] = asyncio.Queue()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
-        call = Call(scope, receive, send)
+        call = Call(self, scope, receive, send)
         self._calls.put_nowait(call)
         try:
             await call.outcome
@@ -80,7 +82,22 @@ async def mounted(
 ) -> AsyncIterator[Served]:
     """Serve an application that has no lifespan."""
     app = ServerApp(config=config)
-    app.mount(application, lifespan="off")
+    app.mount(application, lifespan="off", tcp=False)
     block: AbstractAsyncContextManager[Served] = serving(app)
     async with block as served:
         yield served
+
+
+async def events_until(call: Call, kind: str) -> list[Message]:
+    """The events of a session up to the first of a type."""
+    events = [await call.receive()]
+    while events[-1]["type"] != f"webtransport.{kind}":
+        events.append(await call.receive())
+    return events
+
+
+async def opened(call: Call, **fields: Any) -> int:
+    """Let the application open a stream; its ID."""
+    await call.send("stream.open", **fields)
+    event = (await events_until(call, "stream.opened"))[-1]
+    return int(event["stream"])

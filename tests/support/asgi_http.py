@@ -46,7 +46,7 @@ async def asgi_served(
         **fields: Fields of the configuration of the server.
     """
     target = ServerApp(config=make_server_config(certs, **fields))
-    target.mount(app, **{"lifespan": "off", **(mount or {})})
+    target.mount(app, **{"lifespan": "off", "tcp": False, **(mount or {})})
     async with (
         serving(certs, target) as served,
         http3(certs, served, **(client or {})) as opened,

@@ -65,14 +65,12 @@ class HttpExchange:
         return self.stream.write(h3.data(data) if data else b"", fin)
 
     async def send_all(self, data: bytes, fin: bool = True) -> None:
-        """As ``send``, and wait until all of it has left."""
-        if self.send(data, fin):
-            loop = asyncio.get_running_loop()
-            while self.stream.queued:
-                future = loop.create_future()
-                self.stream.set_write_waiter(future)
-                async with asyncio.timeout(_PATIENCE):
-                    await future
+        """As ``send``, and wait until little of it is left to be sent."""
+        self.send(data, fin)
+        future = asyncio.get_running_loop().create_future()
+        self.stream.set_write_waiter(future)
+        async with asyncio.timeout(_PATIENCE):
+            await future
 
     def cancel(self, code: int = 0x10C) -> None:
         """Take the request back: RESET_STREAM and STOP_SENDING."""
@@ -232,10 +230,20 @@ class Http3Client:
 
 
 @asynccontextmanager
-async def http3(certs: Certificates, served: Served, **fields: Any) -> AsyncIterator[Http3Client]:
-    """A connection to a server; the block closes it."""
+async def http3(
+    certs: Certificates, served: Served | None = None, *, port: int = 0, **fields: Any
+) -> AsyncIterator[Http3Client]:
+    """A connection to a server; the block closes it.
+
+    Args:
+        certs: Certificates.
+        served: The server.
+        port: Its port on ``127.0.0.1``, if it is in another process.
+        **fields: Fields of the configuration of the client.
+    """
     connection = WebTransportConnection(config=make_client_config(certs, **fields))
-    await connection.establish(served.host, served.port)
+    host = "127.0.0.1" if served is None else served.host
+    await connection.establish(host, port if served is None else served.port)
     try:
         await connection.wait_ready()
         yield Http3Client(connection)

@@ -40,6 +40,12 @@ def text_of(path: str) -> str:
     return Path(path).read_text()
 
 
+SMALL_WINDOW: dict[str, Any] = {
+    "flow_control_window_size": 65536,
+    "flow_control_window_auto_scale": False,
+}
+
+
 # --------------------------------------------------------------------------- the scope
 
 
@@ -212,11 +218,7 @@ async def test_credit_returns_when_the_application_reads(certs: Certificates) ->
         else:
             await answer(send)
 
-    window: dict[str, Any] = {
-        "flow_control_window_size": 65536,
-        "flow_control_window_auto_scale": False,
-    }
-    async with asgi_served(certs, app, **window) as asgi:
+    async with asgi_served(certs, app, **SMALL_WINDOW) as asgi:
         exchange = asgi.client.open("POST", "/", fin=False)
         exchange.send(bytes(size), True)
         left = -1
@@ -245,7 +247,7 @@ async def test_wrong_content_length_never_looks_complete(
         exchange = asgi.client.open("POST", "/", [("content-length", str(announced))], fin=False)
         exchange.send(b"12345", True)
         assert await exchange.reset_code() == MESSAGE_ERROR
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
     assert all(event.get("more_body", True) for event in events)
 
 
@@ -372,6 +374,9 @@ async def test_bad_start_is_an_error_of_the_application(
     [
         ([{"type": "http.response.body"}], "start comes first"),
         ([start(), start()], "has begun already"),
+        ([{}], "has no 'type'"),
+        ([[]], "has no 'type'"),
+        ([{"type": "http.response.start"}], "has no 'status'"),
         ([{"type": "websocket.accept"}], "no message of the type"),
         ([start(), {"type": "http.response.body", "body": "text"}], "expected bytes"),
         ([start(), {"type": "http.response.trailers"}], "follow a complete body"),
@@ -406,7 +411,7 @@ async def test_more_after_the_end_is_refused(
 
     async with asgi_served(certs, app) as asgi:
         assert (await asgi.client.get("/")).body == b"all"
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 @pytest.mark.loops("asyncio", "uvloop")
@@ -449,12 +454,8 @@ async def test_slow_reader_stops_the_application(certs: Certificates) -> None:
         await send({"type": "http.response.body"})
 
     limits: dict[str, Any] = {"max_write_buffer_size": 100_000}
-    window: dict[str, Any] = {
-        "flow_control_window_size": 65536,
-        "flow_control_window_auto_scale": False,
-    }
     app = by_path(stream=stream, hello=hello)
-    async with asgi_served(certs, app, client=window, **limits) as asgi:
+    async with asgi_served(certs, app, client=SMALL_WINDOW, **limits) as asgi:
         exchange = asgi.client.open("GET", "/stream")
         last = -1
         while last != count:
@@ -487,6 +488,23 @@ async def test_responses_without_body(
             assert response.get("content-length") == length
 
 
+async def test_endless_body_of_a_head_request_lets_others_run(certs: Certificates) -> None:
+    """Nothing of it is sent, so no full buffer makes the application wait."""
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        while True:
+            await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+
+    async with asgi_served(certs, by_path(endless=endless, hello=hello)) as asgi:
+        exchange = asgi.client.open("HEAD", "/endless")
+        assert (await exchange.head()).status == 200
+        assert (await asgi.client.get("/hello")).body == b"hello"
+        exchange.cancel()
+        await until(lambda: not asgi.server.http_requests.tasks)
+        assert (await asgi.server.get_server_stats())["response_bytes"] == 5
+
+
 @pytest.mark.parametrize(
     ("announced", "pieces"), [(4, [b"hello"]), (6, [b"hello"]), (4, [b"he", b"llo"])], ids=str
 )
@@ -503,7 +521,7 @@ async def test_wrong_content_length_of_a_response(
 
     async with asgi_served(certs, app) as asgi:
         assert await asgi.client.open("GET", "/").reset_code() == INTERNAL_ERROR
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 async def test_early_answer_stops_the_request(certs: Certificates) -> None:
@@ -548,7 +566,7 @@ async def test_failures_of_the_application(
             assert response.get("content-length") == "0"
         assert await asgi.client.open("GET", "/after").reset_code() == INTERNAL_ERROR
         assert (await asgi.client.get("/late")).body == b"all"
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         assert (await asgi.server.get_server_stats())["handler_errors"] == 4
 
 
@@ -603,7 +621,7 @@ async def test_client_that_leaves(certs: Certificates, how: str) -> None:
         else:
             await asgi.client.connection.close()
         await seen.wait()
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
         stats = await asgi.server.get_server_stats()
         assert (stats["requests_cancelled"], stats["handler_errors"]) == (1, 0)
     assert events == ["http.disconnect"] * 3
@@ -629,7 +647,7 @@ async def test_send_that_waits_ends_with_its_client(certs: Certificates) -> None
         await exchange.read()
         exchange.cancel()
         await ended.wait()
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 async def test_disconnect_follows_a_complete_response(certs: Certificates) -> None:
@@ -667,7 +685,7 @@ async def test_two_tasks_may_wait_for_events(certs: Certificates) -> None:
         exchange = asgi.client.open("POST", "/", fin=False)
         exchange.send(b"body")
         assert (await exchange.finish()).status == 200
-        await until(lambda: not asgi.server.requests.tasks)
+        await until(lambda: not asgi.server.http_requests.tasks)
 
 
 # -------------------------------------------------------------------------- extensions
