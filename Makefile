@@ -168,6 +168,11 @@ test-integration: build $(VENV)/.stamp-test ## Python tests of the binding and o
 	$(call section,tests of binding and sockets)
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic tests/integration
 
+.PHONY: test-bodies
+test-bodies: build $(VENV)/.stamp-test ## HTTP requests and responses of 1 GiB, within 10 MiB of memory
+	$(call section,large bodies)
+	@PYWEBTRANSPORT_BODY_MIB=1024 $(PY) -m pytest $(PYTEST_ARGS) tests/integration/asgi/test_http_memory.py
+
 # As a new user does it; scripts/debian_root.py says how. Needs root.
 ON_BARE_SYSTEM := make demo DEMO_SIZE=32MiB; make test-engine; make test-quic
 # Then a wheel of what was built there, after the libraries are gone.

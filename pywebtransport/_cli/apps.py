@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
 from typing import Any
 
+from ..asgi._application import check_application
 from ..exceptions import ConfigurationError, ServerError, WebTransportError
 from ..server import ServerApp
 from ..utils._failures import describe_error
@@ -16,12 +18,15 @@ from ..utils._text import printable
 __all__ = ["describe_failure", "load_app"]
 
 
-def load_app(target: str, *, factory: bool) -> ServerApp:
+def load_app(target: str, *, factory: bool) -> Any:
     """Import an application; modules of the working directory come first.
 
     Args:
         target: ``MODULE:NAME``, where NAME may have dots.
         factory: NAME is a function that returns the application.
+
+    Returns:
+        A ``ServerApp`` or an ASGI application.
 
     Raises:
         ConfigurationError: There is no such module or name, or it is no application.
@@ -61,18 +66,49 @@ def load_app(target: str, *, factory: bool) -> ServerApp:
             found = found()
         except Exception as error:
             raise _failed(f"calling {printable(target)} failed", error) from error
-    return _as_server_app(found, target)
+    _check(found, target)
+    return found
 
 
-def _as_server_app(found: Any, target: str) -> ServerApp:
+def _check(found: Any, target: str) -> None:
     """The one place that knows what can be served."""
     if isinstance(found, ServerApp):
-        return found
-    hint = "; if it is a function that makes the application, use --factory"
-    raise _refuse(
-        target,
-        f"expected a ServerApp, not a {type(found).__name__}{hint if callable(found) else ''}",
-    )
+        return
+    try:
+        check_application(found)
+    except ConfigurationError:
+        kind = "class" if isinstance(found, type) else type(found).__name__
+        reason = f"expected a ServerApp or an ASGI application, not a {kind}{_hint(found)}"
+        raise _refuse(target, reason) from None
+
+
+def _hint(found: Any) -> str:
+    """What somebody may have had in mind who named an object that is no application."""
+    if not callable(found):
+        return ""
+    factory = "; if it is a function that makes the application, use --factory"
+    if isinstance(found, type):
+        return "; name an object of this class, or use --factory if the class needs no arguments"
+    if _takes(found, 2):
+        return (
+            "; if it is a WSGI application (Flask, Django's get_wsgi_application), wrap it in "
+            "asgiref.wsgi.WsgiToAsgi, or name the ASGI application of your framework"
+        )
+    if _takes(found, 1) and not _takes(found, 0):
+        return (
+            "; if it is an application for ASGI 2, wrap it in "
+            "asgiref.compatibility.guarantee_single_callable"
+        )
+    return factory
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether a function can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def describe_failure(error: BaseException) -> str:

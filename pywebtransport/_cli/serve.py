@@ -12,7 +12,9 @@ from typing import Any
 from .._states import Address
 from .._version import __version__
 from ..config import ServerConfig
-from ..exceptions import ServerError, WebTransportError
+from ..exceptions import ConfigurationError, ServerError, WebTransportError
+from ..server import ServerApp
+from ..utils._text import printable
 from ..utils._urls import build_webtransport_url
 from .apps import describe_failure, load_app
 from .arguments import (
@@ -54,16 +56,27 @@ def add_verb(verbs: Any) -> None:
             "development is made, and kept in your cache directory while it is valid."
         ),
     )
-    parser.add_argument("target", metavar="MODULE:NAME", help="the ServerApp, such as shop:app")
     parser.add_argument(
-        "--factory", action="store_true", help="NAME is a function that returns the ServerApp"
+        "target",
+        metavar="MODULE:NAME",
+        help="the ServerApp or ASGI application, such as shop:app",
+    )
+    parser.add_argument(
+        "--factory", action="store_true", help="NAME is a function that returns the application"
     )
     parser.add_argument(
         "--host", help="name or address to listen on (default: what the application says)"
     )
-    parser.add_argument("--port", type=port, help="UDP port; 0 means a free one")
+    parser.add_argument("--port", type=port, help="UDP and TCP port; 0 means a free one")
     parser.add_argument("--certfile", metavar="FILE", help="PEM file of the chain, leaf first")
     parser.add_argument("--keyfile", metavar="FILE", help="PEM file of its key")
+    parser.add_argument(
+        "--tcp",
+        action=argparse.BooleanOptionalAction,
+        help="HTTP/1.1 and WebSocket on the TCP port of the same number (default: for ASGI "
+        "applications; a ServerApp decides itself)",
+    )
+    parser.add_argument("--http2", action="store_true", help="HTTP/2 over TCP, too")
     parser.add_argument("--workers", metavar="N", type=count, help="processes that share the port")
     parser.add_argument(
         "--reload",
@@ -81,17 +94,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the application, or with ``--reload`` a process that does."""
     if (arguments.certfile is None) != (arguments.keyfile is None):
         arguments.fail("--certfile and --keyfile belong together")
+    if arguments.http2 and arguments.tcp is False:
+        arguments.fail("--http2 needs TCP: leave out --no-tcp")
     if arguments.reload:
         if (arguments.workers or 1) > 1:
             arguments.fail("--reload works with one process: leave out --workers")
         words = ["--reloaded" if word == "--reload" else word for word in arguments.words]
         return run_with_reload(words, Path.cwd())
     sys.argv = [arguments.target]  # the application must not take the arguments for its own
-    app = load_app(arguments.target, factory=arguments.factory)
+    app = _application(arguments)
     config = app.server.config
     configure_logging(arguments.log_level or config.log_level, json_lines=arguments.json_logs)
     fields, is_development = _fields(arguments, config)
-    banner = _Banner(arguments, config.update(**fields), is_development)
+    config = config.update(**fields)
+    banner = _Banner(arguments, config, is_development, _over_tcp(app, config))
     try:
         app.run(host=arguments.host, port=arguments.port, on_listening=banner.show, **fields)
     except (WebTransportError, BrokenPipeError):
@@ -100,6 +116,48 @@ def run(arguments: argparse.Namespace) -> int:
         _logger.debug("the application failed", exc_info=error)
         raise ServerError(f"{arguments.target} failed: {describe_failure(error)}") from error
     return Status.OK
+
+
+def _application(arguments: argparse.Namespace) -> ServerApp:
+    """The application of the command line; one for ASGI is mounted on a ServerApp.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be served over TCP.
+    """
+    found = load_app(arguments.target, factory=arguments.factory)
+    if not isinstance(found, ServerApp):
+        app = ServerApp()
+        app.mount(found, tcp=arguments.tcp is not False, http2=arguments.http2)
+        return app
+    if arguments.tcp is not None or arguments.http2:
+        if found.server.tcp is None:
+            raise ConfigurationError(
+                f"{printable(arguments.target)}: no ASGI application is mounted, so there is "
+                "nothing to serve over TCP",
+                config_key="tcp",
+                config_value=arguments.tcp,
+            )
+        found.server.tcp.choose(tcp=arguments.tcp is not False, http2=arguments.http2)
+    return found
+
+
+def _over_tcp(app: ServerApp, config: ServerConfig) -> str | None:
+    """What the application speaks over TCP, for people; empty: nothing; None: it is not for HTTP.
+
+    Raises:
+        ConfigurationError: A package is missing.
+    """
+    tcp = app.server.tcp
+    if tcp is None:
+        return None
+    try:
+        return tcp.protocols if tcp.is_wanted(config) else ""
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error}; or serve HTTP/3 alone with --no-tcp",
+            config_key=error.config_key,
+            config_value=error.config_value,
+        ) from error
 
 
 def _fields(arguments: argparse.Namespace, config: ServerConfig) -> tuple[dict[str, Any], bool]:
@@ -129,11 +187,17 @@ class _Banner:
         arguments: The command line.
         config: The configuration in force.
         is_development: The certificate was made by this program.
+        over_tcp: What is spoken over TCP; empty: nothing; None: no application is for HTTP.
     """
 
     def __init__(
-        self, arguments: argparse.Namespace, config: ServerConfig, is_development: bool
+        self,
+        arguments: argparse.Namespace,
+        config: ServerConfig,
+        is_development: bool,
+        over_tcp: str | None,
     ) -> None:
+        self._over_tcp = over_tcp
         self._arguments = arguments
         self._config = config
         self._is_development = is_development
@@ -158,6 +222,7 @@ class _Banner:
                 {
                     "urls": urls,
                     "addresses": addresses,
+                    "tcp": bool(self._over_tcp),
                     "workers": self._config.workers,
                     "development": self._is_development,
                     "certificate": None if facts is None else facts.to_dict(),
@@ -173,14 +238,23 @@ class _Banner:
         everywhere = " and every other address of this machine" if host in _ALL else ""
         for url in urls:
             output.line(f"  URL          {url}{everywhere}", "cyan")
+        if self._over_tcp is not None:
+            tcp = f"{self._over_tcp} over TCP" if self._over_tcp else "no TCP"
+            output.line(f"  protocols    HTTP/3 and WebTransport over UDP; {tcp}")
         if facts is not None:
             kind = "for development, " if self._is_development else ""
             output.line(f"  certificate  {kind}{', '.join(facts.names)}; {facts.validity}")
             output.line(f"  SHA-256      {facts.hash}")
         if self._is_development and script is not None:
             output.line(f"  JavaScript   const session = {script}")
-            output.line(f"  try it       pywebtransport connect {urls[0]} --dev")
+            output.line(f"  try it       {self._trial(urls[0])}")
         output.line("Press Ctrl-C to stop.")
+
+    def _trial(self, url: str) -> str:
+        """A command that shows that the server answers."""
+        if not self._over_tcp:
+            return f"pywebtransport connect {url} --dev"
+        return f"curl --cacert {self._config.certfile} {url}"
 
     def _facts(self) -> CertificateFacts | None:
         try:

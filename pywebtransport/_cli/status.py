@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from enum import IntEnum
 
+from ..asgi import LifespanError
 from ..exceptions import (
     CertificateError,
     CertificateHashError,
@@ -27,6 +28,7 @@ class Status(IntEnum):
     FAILED = 1
     USAGE = 2
     NAME = 3
+    NOT_STARTED = 3  # of "serve", which looks up no name of a server
     CLOSED = 4
     SILENT = 5
     HANDSHAKE = 6
@@ -45,6 +47,8 @@ def status_of(error: BaseException) -> Status:
     match error:
         case ConfigurationError():
             return Status.USAGE
+        case LifespanError():
+            return Status.NOT_STARTED
         case SessionRejectedError(status_code=404 | 405):
             return Status.NOT_FOUND
         case SessionRejectedError(status_code=401 | 403 | 407):

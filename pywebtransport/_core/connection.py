@@ -46,16 +46,18 @@ from . import story
 from .closing import Closing, before, close_sessions, sessions_flushed
 from .driver import Driver
 from .endpoint import client_endpoint
+from .exchanges import finish_exchanges, serve_exchanges
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
-from .pending import PendingSession, claim, ready_session_id, withdraw
+from .pending import PendingSession, accepted_session_id, claim, ready_session_id, withdraw
 from .presence import while_present
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
 if TYPE_CHECKING:
     from ..h3._connection import H3Connection
+    from ..h3._exchange import H3Exchange
     from ..h3._options import H3Options
     from ..h3._session import H3Session
     from .session import WebTransportSession
@@ -78,15 +80,15 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         session_ticket: Client: the newest TLS session ticket, for a later connection.
         address_token: Client: the newest address validation token (RFC 9000 section 8.1.3).
         session_count: How many sessions were opened so far.
+        request_count: Server: how many HTTP requests an application was given.
         error_count: Protocol errors of the peer, and the loss of the path.
         memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
         turns: Advanced: shares the turns of the event loop fairly among connections.
         on_closed: Advanced: called once when the connection ends, before its listeners.
-        on_credentials: Advanced, client: called with each (ticket, None) and (None, token) that
-            arrives.
+        on_credentials: Advanced, client: called with each new (ticket, None) and (None, token).
         on_request: Advanced, server: called with each session request, to answer it.
-        on_early_drop: Advanced, server: called when data that arrived before its session was
-            dropped.
+        on_exchange: Advanced, server: called with each HTTP request; set it before ``adopt``.
+        on_early_drop: Advanced, server: called when early data of a session was dropped.
     """
 
     # Slots take a third of the memory of a dictionary; applications can still add attributes. What
@@ -96,8 +98,9 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                  "_migration", "_network", "_own_socket", "_owns_endpoint", "_pending", "_ready",
                  "_ready_waiters", "_receive_drops", "_sessions", "_state", "active_at",
                  "address_token", "error_count", "keep_open", "last_activity_time", "memory_budget",
-                 "on_closed", "on_credentials", "on_early_drop", "on_request", "session_count",
-                 "session_ticket", "turns", "write_low_water")  # fmt: skip
+                 "on_closed", "on_credentials", "on_early_drop", "on_exchange", "on_request",
+                 "request_count", "session_count", "session_ticket", "turns",
+                 "write_low_water")  # fmt: skip
 
     # Callers that wait for a stream, or to send a datagram; created on first use.
     _stream_gates: Gates | None
@@ -126,7 +129,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         )
         self.write_low_water = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
-        self.session_count = 0
+        self.session_count = self.request_count = 0
         self._pending: dict[SessionId, PendingSession] | None = None
         self._ready = False
         self._ready_waiters = Waiters()
@@ -137,6 +140,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
         self.on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
+        self.on_exchange: Callable[[WebTransportConnection, H3Exchange], object] | None = None
         self.on_closed: Callable[[WebTransportConnection], None] | None = None
         self.on_credentials: Callable[[bytes | None, bytes | None], None] | None = None
         self.on_early_drop: Callable[[WebTransportConnection, str], None] | None = None
@@ -378,11 +382,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
 
     def get_ready_session_id(self) -> SessionId | None:
         """Return the ID of an accepted session that has no object yet, or None."""
-        for session_id, pending in (self._pending or {}).items():
-            ready = pending.ready
-            if ready is not None and ready.done() and ready.exception() is None:
-                return session_id
-        return None
+        return accepted_session_id(self._pending)
 
     async def wait_for_ready_session(self, *, timeout: float = 30.0) -> SessionId:
         """Wait until the session that ``connect`` requested is accepted.
@@ -454,6 +454,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                         async with while_present(self, deadline):
                             sessions = list(self._sessions.values())
                             await close_sessions(sessions, before(deadline), code, reason)
+                    await finish_exchanges(self, self._driver.h3, before(deadline))
                     await sessions_flushed(self, self._driver.h3, deadline)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
@@ -644,6 +645,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._driver = driver
         self.turns = driver.turns
         driver.active = True
+        serve_exchanges(self, driver.h3)
         # The server may have sent GOAWAY before the end of the handshake was reported.
         self._state = (
             ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED

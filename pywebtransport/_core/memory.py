@@ -13,10 +13,18 @@ from ..utils._logs import BoundedLog
 from .pressure import Pressure
 
 if TYPE_CHECKING:
+    from ..h3._exchange import H3Exchange
     from ..h3._session import H3Session
     from .connection import WebTransportConnection
 
-__all__ = ["apply_limit", "has_room", "process_figures", "session_memory", "takes_request"]
+__all__ = [
+    "apply_limit",
+    "has_room",
+    "process_figures",
+    "session_memory",
+    "takes_exchange",
+    "takes_request",
+]
 
 _log = BoundedLog(logging.getLogger("pywebtransport.connection"), interval=10.0)
 
@@ -25,6 +33,8 @@ PROCESS.on_refused = _pressure.refused
 watch_memory(PROCESS, _pressure.full)
 
 _UNAVAILABLE = 503
+_TRY_AGAIN = [(b"content-length", b"0"), (b"retry-after", b"1")]
+_REQUEST = 4096  # bytes that an HTTP request and its objects take, about
 _LINE_OVERHEAD = 64  # two small objects of Python
 
 
@@ -82,18 +92,36 @@ def _header_size(session: H3Session) -> int:
 
 def takes_request(connection: WebTransportConnection, session: H3Session) -> bool:
     """Return whether there is room for a session's request; if not, reject it."""
-    full = connection.memory_budget.lacking(_header_size(session))
-    if full is None or (full is PROCESS and _pressure.makes_room()):
+    full = _full(connection, _header_size(session), "session")
+    if full:
+        session.reject(_UNAVAILABLE)
+    return not full
+
+
+def takes_exchange(connection: WebTransportConnection, exchange: H3Exchange) -> bool:
+    """Return whether there is room for an HTTP request; if not, answer it."""
+    if connection.memory_budget.lacking(_REQUEST) is None:
         return True
+    if not _full(connection, _REQUEST, "request"):
+        return True
+    exchange.respond(_UNAVAILABLE, _TRY_AGAIN, fin=True)
+    return False
+
+
+def _full(connection: WebTransportConnection, size: int, what: str) -> bool:
+    """Return whether there is no room for ``size`` bytes; log it then."""
+    full = connection.memory_budget.lacking(size)
+    if full is None or (full is PROCESS and _pressure.makes_room()):
+        return False
     full.refused += 1
     _log.tell(
-        "session",
+        what,
         logging.WARNING,
-        "refused a session of %s with status %d: %s = %d bytes are used up",
+        "refused a %s of %s with status %d: %s = %d bytes are used up",
+        what,
         connection.remote_address,
         _UNAVAILABLE,
         full.name,
         full.limit,
     )
-    session.reject(_UNAVAILABLE)
-    return False
+    return True

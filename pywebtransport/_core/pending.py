@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 
-__all__ = ["PendingSession", "claim", "ready_session_id", "withdraw"]
+__all__ = ["PendingSession", "accepted_session_id", "claim", "ready_session_id", "withdraw"]
 
 
 class PendingSession:
@@ -135,6 +135,15 @@ def claim(connection: WebTransportConnection, session_id: SessionId) -> H3Sessio
 
     asyncio.get_running_loop().call_soon(replay)
     return pending.h3
+
+
+def accepted_session_id(pending: Mapping[SessionId, PendingSession] | None) -> SessionId | None:
+    """Return the ID of an accepted session, or None."""
+    for session_id, each in (pending or {}).items():
+        ready = each.ready
+        if ready is not None and ready.done() and ready.exception() is None:
+            return session_id
+    return None
 
 
 async def ready_session_id(

@@ -97,6 +97,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         write_low_water: A waiting ``write`` continues when no more bytes than this are queued.
         rejection_reason: Server: why the request is rejected, for the local log. Settable;
             the client does not see it.
+        on_drain: Advanced: called when either end asks for the end of the session.
         on_end: Advanced: called once with the session when it ends, before its listeners.
         on_ready: Advanced: called once when the request is accepted, before its listeners.
     """
@@ -105,7 +106,7 @@ class WebTransportSession(SessionPort, EventEmitter):
     # streams need of their session is in the compiled base, ``SessionPort``.
     __slots__ = ("__dict__", "_closed_waiters", "_datagrams", "_draining_waiters", "_ended_early",
                  "_error", "_path_params", "_ready_waiters", "_session_id", "memory_budget",
-                 "on_end", "on_ready", "turns")  # fmt: skip
+                 "on_drain", "on_end", "on_ready", "turns")  # fmt: skip
 
     _close_info: SessionCloseInfo | None
     _config: ClientConfig | ServerConfig
@@ -196,6 +197,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
         self._path_params = NO_PATH_PARAMS
+        self.on_drain: Callable[[], None] | None = None
         self.on_end: Callable[[WebTransportSession], None] | None = None
         self.on_ready: Callable[[], None] | None = None
         self._session_id = session_id
@@ -438,6 +440,8 @@ class WebTransportSession(SessionPort, EventEmitter):
         require_home(self)
         if self.is_ready:
             self._h3.drain()
+            if self.on_drain is not None:
+                self.on_drain()
         return DONE
 
     async def close(
@@ -722,6 +726,8 @@ class WebTransportSession(SessionPort, EventEmitter):
             if self._draining_waiters is not None:
                 self._draining_waiters.wake()
             story.drain_requested(self)
+        if self.on_drain is not None:
+            self.on_drain()
         self._emit_nowait(EventType.SESSION_DRAINING, {"session_id": self._session_id})
 
     def credit_updated(self, kind: str, limit: int) -> None:

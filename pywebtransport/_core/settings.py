@@ -129,6 +129,8 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
         stream_increment_bidi=config.stream_flow_control_increment_bidi,
         stream_increment_uni=config.stream_flow_control_increment_uni,
         settings_timeout=config.handshake_timeout,
+        header_timeout=config.handshake_timeout,
+        write_high_water=config.write_buffer_limit,
         close_timeout=config.close_timeout,
         peer_bidi_streams=bidi + _EXTRA_BIDI if is_server else None,
     )

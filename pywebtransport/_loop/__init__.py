@@ -6,7 +6,14 @@ from .endpoint import Endpoint, UdpSocket
 from .memory import MemoryEndpoint
 from .resolve import FALLBACK_DELAY, Failures, RemoteAddress, connect_staggered, resolve
 from .shared import SharedPort, WorkerSockets
-from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets, open_udp_socket
+from .sockets import (
+    BindAddress,
+    bind_addresses,
+    bind_shared,
+    bind_tcp_beside,
+    bind_udp_sockets,
+    open_udp_socket,
+)
 from .steering import Steering
 from .tunnel import TunnelEndpoint
 
@@ -24,6 +31,7 @@ __all__ = [
     "WorkerSockets",
     "bind_addresses",
     "bind_shared",
+    "bind_tcp_beside",
     "bind_udp_sockets",
     "connect_staggered",
     "open_udp_socket",

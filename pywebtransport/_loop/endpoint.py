@@ -200,7 +200,12 @@ class Endpoint:
         return await resolve(host, port, family=family)
 
     async def bind(
-        self, host: str | None, port: int, *, family: int = socket.AF_UNSPEC
+        self,
+        host: str | None,
+        port: int,
+        *,
+        family: int = socket.AF_UNSPEC,
+        tcp: list[socket.socket] | None = None,
     ) -> list[tuple[str, int]]:
         """Bind and serve a host: an address, a name, ``localhost`` (both families) or a wildcard.
 
@@ -208,6 +213,7 @@ class Endpoint:
             host: ``""``, None or ``::`` is every address of both families.
             port: 0 lets the kernel choose one port for all addresses.
             family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of this family.
+            tcp: A list that gets TCP sockets bound to the same addresses and port. None: no TCP.
 
         Returns:
             The bound addresses, as (host, port).
@@ -225,7 +231,13 @@ class Endpoint:
             found = await self.resolve(host, port, family=family)
             addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
         self._check_open("bind")
-        return self._add_all(bind_udp_sockets(addresses))
+        sockets = bind_udp_sockets(addresses, tcp)
+        try:
+            return self._add_all(sockets)
+        except BaseException:
+            for sock in tcp or ():
+                sock.close()
+            raise
 
     def take(self, sockets: list[socket.socket]) -> list[tuple[str, int]]:
         """Serve sockets that were bound elsewhere; they are closed with the endpoint.

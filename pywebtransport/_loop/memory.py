@@ -65,9 +65,17 @@ class MemoryEndpoint(Endpoint):
         return self._found(host, port, family, self._network.resolve(host))
 
     async def bind(
-        self, host: str | None, port: int, *, family: int = socket.AF_UNSPEC
+        self,
+        host: str | None,
+        port: int,
+        *,
+        family: int = socket.AF_UNSPEC,
+        tcp: list[socket.socket] | None = None,
     ) -> list[_Address]:
-        """As ``Endpoint.bind``, in the network; a name that it does not know gets an address."""
+        """As ``Endpoint.bind``, in the network; a name that it does not know gets an address.
+
+        The network has no TCP: ``tcp`` stays empty.
+        """
         addresses = [
             (item.family, item.sockaddr) for item in bind_addresses(host, port, family=family) or ()
         ]

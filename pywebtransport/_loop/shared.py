@@ -1,4 +1,4 @@
-"""One UDP port for several processes: a socket for each, steered by connection ID."""
+"""One port for several processes: a UDP socket for each, steered by connection ID, and TCP ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ from ..utils._system import (
 )
 from .letters import letter, payload_of, receive_letters
 from .resolve import resolve
-from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets
+from .sockets import (
+    BindAddress,
+    bind_addresses,
+    bind_shared,
+    bind_tcp_beside,
+    bind_udp_sockets,
+)
 from .steering import MAX_SEATS, Steering, steering_program
 
 __all__ = ["SharedPort", "WorkerSockets"]
@@ -61,6 +67,8 @@ class WorkerSockets:
         mailbox: Packets that other workers received for this one.
         mailboxes: Where to send packets, by slot.
         steering: Which slot gets which packets, as far as this process knows.
+        tcp: Bound TCP sockets on the same addresses, if the port was shared for TCP, too. The
+            worker lets them listen; when it has ended, the supervisor stops them.
     """
 
     index: int
@@ -71,6 +79,7 @@ class WorkerSockets:
     mailbox: socket.socket
     mailboxes: list[socket.socket]
     steering: Steering
+    tcp: list[socket.socket] = field(default_factory=list)
     _on_steering: Callable[[Steering], object] | None = field(default=None, repr=False)
 
     @property
@@ -127,6 +136,8 @@ class SharedPort:
         count: How many workers, 1 to 256.
         family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of this family.
         sockets: Bound sockets to serve instead of binding new ones; taken over.
+        tcp: Bind TCP sockets to the same addresses, one for each slot. The kernel shares new TCP
+            connections among those that listen.
 
     Raises:
         ServerError: An address cannot be bound, for instance because it is in use.
@@ -141,6 +152,7 @@ class SharedPort:
         *,
         family: int = socket.AF_UNSPEC,
         sockets: Sequence[socket.socket] = (),
+        tcp: bool = False,
     ) -> None:
         self._count = count
         self._seats = count + min(count, _MOST_SPARE, MAX_SEATS - count)
@@ -149,12 +161,20 @@ class SharedPort:
         self._first: list[socket.socket] = list(sockets)
         # By slot; the sockets of the first slot are ``_first``. Empty if all workers read those.
         self._others: list[list[socket.socket]] = []
+        # By slot; empty without TCP.
+        self._tcp: list[list[socket.socket]] = []
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
         self._unsteered: str | None = None
         try:
+            beside: list[socket.socket] = []
             if not sockets:
-                self._first = bind_udp_sockets(_addresses(host, port, family))
+                self._first = bind_udp_sockets(
+                    _addresses(host, port, family), beside if tcp else None
+                )
+            elif tcp:
+                beside = bind_tcp_beside(self._first)
             self._join()
+            self._join_tcp(beside)
             for _ in range(self._seats):
                 self._mailboxes.append(_open_mailbox())
         except BaseException as error:
@@ -193,6 +213,7 @@ class SharedPort:
             mailbox=self._mailboxes[number][0],
             mailboxes=[sender for _, sender in self._mailboxes],
             steering=self._steering,
+            tcp=list(self._tcp[number]) if self._tcp else [],
         )
 
     def steer(self, steering: Steering) -> None:
@@ -211,18 +232,30 @@ class SharedPort:
                 for found in receive_letters(sock):
                     self._hand_on(letter(position, found))
 
+    def stop_tcp(self, number: int) -> None:
+        """Take no TCP connections for a worker that has ended; those that wait for it are reset.
+
+        Its sockets would listen as long as this process has them. The next worker in the slot can
+        let them listen again.
+        """
+        for sock in self._tcp[number] if self._tcp else ():
+            with contextlib.suppress(OSError):  # it did not listen
+                sock.shutdown(socket.SHUT_RDWR)
+
     def keep_only(self, number: int) -> None:
         """In a worker: close the sockets and the mailboxes that only others read."""
         for other in range(self._seats):
             if other != number:
                 if self._unsteered is None:
                     _close(self._sockets_of(other))
+                if self._tcp:
+                    _close(self._tcp[other])
                 self._mailboxes[other][0].close()
 
     def close(self) -> None:
         """Release the port. Idempotent."""
         _close(self._first)
-        for sockets in self._others:
+        for sockets in (*self._others, *self._tcp):
             _close(sockets)
         for pair in self._mailboxes:
             _close(pair)
@@ -262,6 +295,16 @@ class SharedPort:
                 _close(others)
             self._others = []
             self._unsteered = str(error) if isinstance(error, ServerError) else _no_filter(error)
+
+    def _join_tcp(self, first: list[socket.socket]) -> None:
+        """Bind the TCP sockets of the other slots next to the first, which were bound alone."""
+        if not first:
+            return
+        self._tcp = [first, *([] for _ in range(1, self._seats))]
+        for sock in first:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            for others in self._tcp[1:]:
+                others.append(bind_shared(sock))
 
 
 def _no_filter(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""Bound, non-blocking UDP sockets, with errors that say which address and what to do."""
+"""Bound, non-blocking sockets, with errors that say which address and what to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..exceptions import ServerError, UnreachableError
@@ -15,6 +16,7 @@ __all__ = [
     "BindAddress",
     "bind_addresses",
     "bind_shared",
+    "bind_tcp_beside",
     "bind_udp_sockets",
     "open_udp_socket",
     "unmapped",
@@ -115,13 +117,17 @@ def unmapped(family: int, sockaddr: tuple[Any, ...]) -> tuple[int, tuple[Any, ..
     return family, sockaddr
 
 
-def bind_udp_sockets(addresses: list[BindAddress]) -> list[socket.socket]:
+def bind_udp_sockets(
+    addresses: list[BindAddress], tcp: list[socket.socket] | None = None
+) -> list[socket.socket]:
     """Bind every address, all on the same port when the port is 0.
 
     A dual-stack wildcard makes the IPv4 wildcard after it unnecessary.
 
     Args:
         addresses: What to bind; never empty.
+        tcp: A list that gets a TCP socket for each UDP socket, on the same address and port. None:
+            no TCP sockets.
 
     Returns:
         Non-blocking sockets in the order of ``addresses``, without those that
@@ -135,6 +141,8 @@ def bind_udp_sockets(addresses: list[BindAddress]) -> list[socket.socket]:
         bound: list[socket.socket] = []
         try:
             _bind_all(addresses, bound)
+            if tcp is not None:
+                tcp[:] = _bind_tcp(bound, chosen=all(item.sockaddr[1] == 0 for item in addresses))
         except _PortTakenError as taken:
             _close_all(bound)
             last = taken.error
@@ -147,21 +155,26 @@ def bind_udp_sockets(addresses: list[BindAddress]) -> list[socket.socket]:
     raise last
 
 
+def bind_tcp_beside(udp: Sequence[socket.socket]) -> list[socket.socket]:
+    """Bind a TCP socket to the address and port of each UDP socket; none of them listens yet.
+
+    Raises:
+        ServerError: A port is in use, for instance; nothing stays open.
+    """
+    return _bind_tcp(udp, chosen=False)
+
+
 def bind_shared(first: socket.socket) -> socket.socket:
     """Bind one more socket to the address of ``first``, which has ``SO_REUSEPORT``.
 
     Raises:
         ServerError: The kernel does not allow it; nothing stays open.
     """
-    sockaddr = first.getsockname()
-    dual_stack = first.family == socket.AF_INET6 and not first.getsockopt(
-        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
-    )
-    address = BindAddress(first.family, sockaddr, dual_stack)
+    address = _address_of(first)
     try:
-        return _bind_one(address, reuse_port=True)
+        return _bind_one(address, first.type, reuse_port=True)
     except OSError as exc:
-        raise _server_error(address, exc) from exc
+        raise _server_error(address, exc, first.type) from exc
 
 
 def open_udp_socket(family: int, local: tuple[Any, ...] | None = None) -> socket.socket:
@@ -222,10 +235,47 @@ def _bind_all(addresses: list[BindAddress], bound: list[socket.socket]) -> None:
         raise _server_error(*absent) from absent[1]
 
 
-def _bind_one(address: BindAddress, *, reuse_port: bool = False) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+def _bind_tcp(udp: Sequence[socket.socket], *, chosen: bool) -> list[socket.socket]:
+    """Bind TCP sockets beside UDP sockets.
+
+    Args:
+        udp: Bound UDP sockets.
+        chosen: The kernel chose their port, so another one may be tried.
+    """
+    bound: list[socket.socket] = []
+    try:
+        # Several UDP sockets may share one address; one TCP socket is enough for them.
+        for address in dict.fromkeys(map(_address_of, udp)):
+            try:
+                bound.append(_bind_one(address, socket.SOCK_STREAM))
+            except OSError as exc:
+                error = _server_error(address, exc, socket.SOCK_STREAM)
+                if chosen and exc.errno == errno.EADDRINUSE:
+                    raise _PortTakenError(error) from exc
+                raise error from exc
+    except BaseException:
+        _close_all(bound)
+        raise
+    return bound
+
+
+def _address_of(sock: socket.socket) -> BindAddress:
+    """The address to bind for another socket beside this one."""
+    dual_stack = sock.family == socket.AF_INET6 and not sock.getsockopt(
+        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+    )
+    return BindAddress(sock.family, sock.getsockname(), dual_stack)
+
+
+def _bind_one(
+    address: BindAddress, kind: int = socket.SOCK_DGRAM, *, reuse_port: bool = False
+) -> socket.socket:
+    sock = socket.socket(address.family, kind)
     try:
         sock.setblocking(False)
+        if kind == socket.SOCK_STREAM:
+            # Connections of a server that ended a minute ago do not keep the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.dual_stack)
         if reuse_port:
@@ -267,9 +317,10 @@ def _show(sockaddr: tuple[Any, ...]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _server_error(address: BindAddress, exc: OSError) -> ServerError:
+def _server_error(address: BindAddress, exc: OSError, kind: int = socket.SOCK_DGRAM) -> ServerError:
+    protocol = "TCP" if kind == socket.SOCK_STREAM else "UDP"
     return ServerError(
-        f"cannot bind UDP {_show(address.sockaddr)}: {_explain(exc)}",
+        f"cannot bind {protocol} {_show(address.sockaddr)}: {_explain(exc)}",
         bind_address=(address.sockaddr[0], address.sockaddr[1]),
         details={"errno": exc.errno},
     )

@@ -255,7 +255,8 @@ class BaseConfig:
 
     handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT
     """Seconds that the QUIC handshake may take at a server, and after it the peer's
-    SETTINGS at both ends. A client's handshake may take its ``connect_timeout``."""
+    SETTINGS at both ends, and the header of each HTTP request at a server. A client's
+    handshake may take its ``connect_timeout``."""
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send on all streams of one session together before the application

@@ -117,10 +117,13 @@ class ServerFields(CommonFields, total=False):
     max_connections_per_address: int | Literal["auto"] | None
     max_half_open_connections: int
     max_handshakes_per_address: int
+    max_request_body: int | None
+    max_requests: int
     max_sessions: int
     max_sessions_per_address: int | Literal["auto"] | None
     max_streams_per_connection: int
     middleware: Sequence[Middleware]
+    request_timeout: float | None
     retry: str
     session_cleanup_interval: float
     shared_secret: bytes | StrPath | Sequence[bytes | StrPath] | None

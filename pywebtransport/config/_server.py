@@ -19,9 +19,11 @@ from ..constants import (
     DEFAULT_GC_POLICY,
     DEFAULT_KEYFILE,
     DEFAULT_MAX_HALF_OPEN_CONNECTIONS,
+    DEFAULT_MAX_REQUESTS,
     DEFAULT_MAX_SESSIONS,
     DEFAULT_MAX_STREAMS_PER_CONNECTION,
     DEFAULT_PER_ADDRESS,
+    DEFAULT_REQUEST_TIMEOUT,
     DEFAULT_RETRY_POLICY,
     DEFAULT_SERVER_MAX_CONNECTIONS,
     DEFAULT_SERVER_VERIFY_MODE,
@@ -29,6 +31,7 @@ from ..constants import (
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKERS,
     GC_POLICIES,
+    MAX_VARINT,
     RETRY_POLICIES,
 )
 from ..exceptions import invalid_config
@@ -120,6 +123,14 @@ class ServerConfig(BaseConfig):
     """New connections per second from one client address, with or without a validated
     token; 0: no limit."""
 
+    max_request_body: int | None = None
+    """Bytes of one request body that an application of ``ServerApp.mount`` may receive; a larger
+    one is answered with 413, or the stream is reset if the answer has begun. None: no limit."""
+
+    max_requests: int = DEFAULT_MAX_REQUESTS
+    """HTTP requests at a time that an application of ``ServerApp.mount`` serves, with WebSockets,
+    all connections together; further ones are answered with 503 and ``retry-after``."""
+
     max_sessions: int = DEFAULT_MAX_SESSIONS
     """Sessions at a time, all connections together. Further ones are answered with 429, or refused
     with H3_REQUEST_REJECTED on a connection that has this many by itself."""
@@ -136,6 +147,11 @@ class ServerConfig(BaseConfig):
 
     middleware: list[Middleware] = field(default_factory=list)
     """Middleware that checks every session request, in this order."""
+
+    request_timeout: float | None = DEFAULT_REQUEST_TIMEOUT
+    """Seconds that an application of ``ServerApp.mount`` waits for the next bytes of a request
+    body; then the answer is 408, or the stream is reset if the answer has begun. None: no
+    limit."""
 
     retry: str = DEFAULT_RETRY_POLICY
     """Whether clients must prove their address with a Retry packet: ``off``,
@@ -189,10 +205,13 @@ class ServerConfig(BaseConfig):
         "max_connections_per_address": _per_address("connections"),
         "max_half_open_connections": amount("connections", 1, 1 << 31),
         "max_handshakes_per_address": amount("connections per second", 0, 1 << 31),
+        "max_request_body": Number(0, MAX_VARINT, "bytes", integer=True, optional=True),
+        "max_requests": amount("requests", 1, 1 << 31),
         "max_sessions": amount("sessions", 1, 1 << 31),
         "max_sessions_per_address": _per_address("sessions"),
         "max_streams_per_connection": amount("streams", 1, 1 << 31),
         "middleware": Objects(),
+        "request_timeout": seconds(optional=True),
         "retry": Choice(RETRY_POLICIES),
         "session_cleanup_interval": seconds(),
         "shared_secret": SharedSecrets(),

@@ -28,12 +28,11 @@ from ..exceptions import (
 )
 from ..utils._text import printable
 from ..utils._turns import for_each
+from ._admission import Admission
 from ._arrivals import Arrivals
 from ._constants import (
-    CONNECT_UDP_TOKEN,
     FIRST_GOAWAY_ID,
     MAX_FIELD_LINE,
-    TOKENS,
     WEBTRANSPORT_H3_TOKEN,
     FrameType,
     H3Error,
@@ -44,7 +43,8 @@ from ._critical import LocalCritical
 from ._dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from ._errors import H3ConnectionError, H3StreamError, SessionAbort, abort_error
 from ._events import SessionEvents
-from ._fields import Request, check_fields, check_section_size, encode_fields
+from ._exchange import H3Exchange
+from ._fields import check_fields, check_section_size, encode_fields
 from ._frames import encode_frame
 from ._load import Load
 from ._nothing import NO_CONNECTION_EVENTS
@@ -105,7 +105,11 @@ class H3Connection:
         peer_settings: The peer's SETTINGS.
         sessions: Sessions that have an ID and have not ended.
         newest_stream: ID of the last stream that was opened here, by ``bool(unidirectional)``.
+        accepts_websockets: Server: requests for a WebSocket (RFC 9220) become exchanges.
         datagram_routes: What gets the datagrams of a session or tunnel, by quarter stream ID.
+        exchange_requested: Server: called with each HTTP request that is no extended CONNECT;
+            answers it, now or later. If None, the status is 404 or 405.
+        exchanges: HTTP exchanges that are not over, by the ID of their stream.
         goaway_received: No new session may be opened.
         settings_known: The peer's SETTINGS have arrived.
         tunnel_requested: Server: called with each request for a UDP tunnel (RFC 9298); answers
@@ -113,6 +117,7 @@ class H3Connection:
         tunnels: UDP tunnels by the ID of their request stream.
         webtransport_error: Why no session can be opened on this connection; None if one can,
             or before SETTINGS arrive.
+        when_quiet: Called when the last exchange is over; None: nobody waits for it.
     """
 
     __slots__ = (
@@ -121,22 +126,23 @@ class H3Connection:
         "_control_backlog",
         "_goaway_id",
         "_goaway_sent",
-        "_held",
         "_held_ids",
         "_opened",
-        "_refused",
-        "_refused_timer",
         "_settings_timer",
         "_started",
         "_telling",
         "_to_send",
         "_waiting",
         "_when_told",
+        "accepts_websockets",
+        "admission",
         "arrivals",
         "call_later",
         "datagram_routes",
         "dialect",
         "events",
+        "exchange_requested",
+        "exchanges",
         "goaway_received",
         "is_client",
         "load",
@@ -153,6 +159,7 @@ class H3Connection:
         "tunnel_requested",
         "tunnels",
         "webtransport_error",
+        "when_quiet",
     )
 
     def __init__(
@@ -187,11 +194,15 @@ class H3Connection:
         self.requests: dict[int, RequestStream] = {}
         self.tunnel_requested: Callable[[H3Tunnel], object] | None = None
         self.tunnels: dict[int, H3Tunnel] = {}
+        self.exchange_requested: Callable[[H3Exchange], object] | None = None
+        self.exchanges: dict[int, H3Exchange] = {}
+        self.accepts_websockets = False
+        self.when_quiet: Callable[[], object] | None = None
         self.arrivals = Arrivals(self)
+        self.admission: Any = None if is_client else Admission(self)
         self._closed = False
         self.loss: Exception | None = None  # why it is closed; None: this end closed it
         self._started = False
-        self._held: dict[RequestStream, Request] = {}  # server: until SETTINGS are in
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
         # Sessions that wait for a stream of a kind; most connections never have one.
         self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] | None = None
@@ -202,9 +213,7 @@ class H3Connection:
         self._opened = 0  # of our critical streams
         self._goaway_sent: int | None = None
         self._goaway_id: int | None = None
-        self._refused = 0
         self._settings_timer: TimerHandle | None = None
-        self._refused_timer: TimerHandle | None = None
         self._telling = False  # sessions that the connection is gone
         self._when_told: Callable[[], object] | None = None
 
@@ -217,23 +226,24 @@ class H3Connection:
         try:
             handler(*args)
         except _ENDINGS as error:
-            self._end_of(error)
+            self.end_of(error)
 
     def later(self, work: Callable[[], object]) -> None:
         """Continue with ``work`` in a later turn, as :meth:`guard`."""
         self.load.later(partial(self.guard, work))
 
-    def _end_of(self, error: Exception) -> None:
+    def end_of(self, error: Exception) -> None:
         """Close the connection, session or stream that an exception of ``_ENDINGS`` names."""
         if isinstance(error, H3ConnectionError):
             self._fail(error.code, error.reason, error.frame_type)
         elif isinstance(error, SessionAbort):
             error.session.aborted(abort_error(error))
         elif isinstance(error, H3StreamError):
-            request, session = error.request, error.request.session
+            request = error.request
+            carried = request.session or request.exchange
             request.fail(error.code)
-            if session is not None:
-                session.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
+            if carried is not None:
+                carried.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
         # Else the QUIC connection has begun to end: ``connection_closed`` follows.
 
     # From the QUIC connection.
@@ -263,7 +273,7 @@ class H3Connection:
         try:
             self.arrivals.classify(stream)
         except _ENDINGS as error:
-            self._end_of(error)
+            self.end_of(error)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
         """DATAGRAM frames, in order."""
@@ -498,75 +508,11 @@ class H3Connection:
         if self.is_client:
             self.dialect = session.dialect
 
-    # Sessions of a server.
+    # Requests of a client.
 
-    def request_received(self, stream: RequestStream, request: Request) -> None:
-        """A well-formed request."""
-        if self._goaway_sent is not None and stream.stream_id >= self._goaway_sent:
-            raise H3StreamError(stream, H3Error.REQUEST_REJECTED, "going away")
-        if not request.is_extended_connect:
-            _answer_plain(stream, request)
-        elif request.protocol not in TOKENS and (
-            request.protocol != CONNECT_UDP_TOKEN or self.tunnel_requested is None
-        ):
-            stream.respond(501)
-        elif self.settings_known:
-            self._admit(stream, request)
-        elif len(self._held) < self.options.max_pending_connects:
-            self._held[stream] = request
-        else:
-            self._refuse_session(stream, "too many requests before SETTINGS")
-
-    def _admit(self, stream: RequestStream, request: Request) -> None:
-        """Create a session for a CONNECT request if the limit allows another one."""
-        if request.protocol == CONNECT_UDP_TOKEN:
-            self._admit_tunnel(stream, request)
-            return
-        dialect = dialect_of_request(self.options.offered, self.peer_settings, request.protocol)
-        if self.webtransport_error is not None or dialect is None:
-            raise H3StreamError(stream, H3Error.MESSAGE_ERROR, "WebTransport was not negotiated")
-        flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
-        single = dialect.one_session_without_flow_control and not flow_control
-        if len(self.sessions) >= (1 if single else self.options.max_sessions):
-            self._refuse_session(stream, "too many sessions")
-        session = H3Session(
-            self,
-            authority=request.authority,
-            path=request.path,
-            scheme=request.scheme,
-            origin=request.headers.get("origin"),
-            request_headers=request.headers,
-            protocol_token=request.protocol or "",
-        )
-        stream.session = session
-        # A client whose requests are sometimes accepted is not a flood of refused requests.
-        self._refused = max(0, self._refused - 1)
-        session.bind(stream, dialect, flow_control=flow_control)
-        session.read_offer()
-        self.sessions[session.session_id] = session
-        self.arrivals.pin(session.session_id)
-        self.dialect = dialect
-        self.events.session_requested(session)
-
-    def _admit_tunnel(self, stream: RequestStream, request: Request) -> None:
-        if len(self.tunnels) >= self.options.max_sessions:
-            self._refuse_session(stream, "too many tunnels")
-        tunnel = H3Tunnel.requested(self, stream, request)
-        if tunnel is not None and self.tunnel_requested is not None:
-            self.tunnel_requested(tunnel)
-
-    def _refuse_session(self, stream: RequestStream, reason: str) -> None:
-        """Refuse one session; close the connection if the client keeps on requesting."""
-        self._refused += 1
-        if self._refused > self.options.max_refused_sessions:
-            raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, reason)
-        if self._refused_timer is None:
-            self._refused_timer = self.call_later(self.options.refused_window, self._forget_refused)
-        raise H3StreamError(stream, H3Error.REQUEST_REJECTED, reason)
-
-    def _forget_refused(self) -> None:
-        self._refused = 0
-        self._refused_timer = None
+    def may_serve(self, stream_id: int) -> bool:
+        """Server: return False for requests that GOAWAY excludes."""
+        return self._goaway_sent is None or stream_id < self._goaway_sent
 
     # Called by sessions and request streams.
 
@@ -606,18 +552,29 @@ class H3Connection:
         self.datagram_routes.pop(stream_id // 4, None)
         self.tunnels.pop(stream_id, None)
 
+    def exchange_over(self, stream_id: int) -> None:
+        """An exchange ended: forget it."""
+        self.exchanges.pop(stream_id, None)
+        if self.when_quiet is not None and not self.exchanges:
+            self.when_quiet()
+
     def new_request(self, stream: Stream) -> None:
         """Server: a stream that begins with a frame of HTTP/3."""
         request = RequestStream(self, stream)
         self.requests[stream.stream_id] = request
-        request.ready(stream)
+        request.begin()
 
     def request_done(self, request: RequestStream) -> None:
         """A request stream is done."""
         self.requests.pop(request.stream_id, None)
-        self._held.pop(request, None)
-        if request.session is None:
+        if request.session is None and request.exchange is None:
             self.arrivals.settle(request.stream_id)
+            if self.admission is not None:
+                self.admission.request_done(request)
+
+    def unacknowledged_responses(self) -> list[Stream]:
+        """Return streams of complete HTTP responses that the client may not have yet."""
+        return [] if self.admission is None else self.admission.unacknowledged()
 
     def closing_sessions(self) -> list[H3Session]:
         """Return ended sessions whose CONNECT stream is not finished by both ends yet."""
@@ -652,11 +609,8 @@ class H3Connection:
         else:
             self.arrivals.discard_all()
         self.events.settings_received(settings)
-        if self._held:
-            held, self._held = self._held, {}
-            for stream, request in held.items():
-                if stream.phase is Phase.WAITING:
-                    self.guard(self._admit, stream, request)
+        if self.admission is not None:
+            self.admission.settings_arrived()
         self._send_connects()
 
     def _unmet(self, dialect: Dialect | None) -> Exception | None:
@@ -681,6 +635,10 @@ class H3Connection:
             error_code=H3Error.WT_REQUIREMENTS_NOT_MET,
             remote=True,
         )
+
+    def on_priority(self, stream_id: int, value: bytes) -> None:
+        """Server: the client changed the priority of a request."""
+        self.admission.prioritize(stream_id, value)
 
     def on_goaway(self, last_id: int) -> None:
         """The peer will not serve requests from this ID on."""
@@ -813,20 +771,22 @@ class H3Connection:
         self._closed = True
         self.loss = error
         self.load.close()
-        for timer in (self._settings_timer, self._refused_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._settings_timer is not None:
+            self._settings_timer.cancel()
         self.datagram_routes.clear()
+        self.exchange_requested = None  # it may refer to the connection above
         requests, self.requests = self.requests, {}
         for request in requests.values():
             request.abandon()
-            request.session = None
+            request.session = request.exchange = None
         if self._control is not None:
             self._control.sink = None
-        self._held.clear()
+        if self.admission is not None:
+            self.admission.shut()
         self.arrivals.shut()
-        ended: list[H3Session | H3Tunnel]
+        ended: list[H3Session | H3Tunnel | H3Exchange]
         ended = [*self._to_send, *self.sessions.values(), *self.tunnels.values()]
+        ended += self.exchanges.values()
         for one in ended:
             one.detach()
         self._telling = True
@@ -841,8 +801,8 @@ class H3Connection:
     def _settings_late(self) -> None:
         self._settings_timer = None
         seconds = self.options.settings_timeout
-        for stream in list(self._held):
-            stream.fail(H3Error.REQUEST_REJECTED)
+        if self.admission is not None:
+            self.admission.settings_late()
         reason = f"no SETTINGS within {seconds:g} seconds"
         error = HandshakeError(
             reason, error_code=H3Error.MISSING_SETTINGS, handshake_stage="settings", remote=True
@@ -850,14 +810,6 @@ class H3Connection:
         self.quic.close(H3Error.MISSING_SETTINGS, reason)
         self._shut(error)
         self.events.connection_failed(error)
-
-
-def _answer_plain(stream: RequestStream, request: Request) -> None:
-    """Answer a plain HTTP request, for instance of a browser that opens the URL."""
-    if request.method in ("GET", "HEAD"):
-        stream.respond(404)
-    else:
-        stream.respond(405, {"allow": "GET, HEAD"})
 
 
 def _check_target(name: str, value: str) -> None:

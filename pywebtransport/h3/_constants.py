@@ -145,6 +145,7 @@ FIRST_GOAWAY_ID: Final = (1 << 62) - 4  # graceful shutdown, RFC 9114 section 5.
 WEBTRANSPORT_TOKEN: Final = "webtransport"
 WEBTRANSPORT_H3_TOKEN: Final = "webtransport-h3"
 CONNECT_UDP_TOKEN: Final = "connect-udp"
+WEBSOCKET_TOKEN: Final = "websocket"
 TOKENS: Final = frozenset({WEBTRANSPORT_TOKEN, WEBTRANSPORT_H3_TOKEN})
 
 DRAFT02_REQUEST_FIELD: Final = "sec-webtransport-http3-draft02"

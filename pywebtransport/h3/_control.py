@@ -20,6 +20,7 @@ class ControlEvents(Protocol):
 
     def on_settings(self, settings: Mapping[int, int]) -> None: ...
     def on_goaway(self, last_id: int) -> None: ...
+    def on_priority(self, stream_id: int, value: bytes) -> None: ...
 
 
 def refuse_frame(frame_type: int, where: str) -> None:
@@ -42,7 +43,7 @@ class ControlReader(FrameParser):
     """Frames of the peer's control stream.
 
     Args:
-        events: Receives SETTINGS and GOAWAY.
+        events: Receives SETTINGS, GOAWAY and the priorities of requests.
         load: Counts frames that carry nothing.
         is_client: This end is the client.
         max_frame_size: Largest frame in bytes; a larger one is H3_EXCESSIVE_LOAD.
@@ -140,7 +141,7 @@ class ControlReader(FrameParser):
                 H3Error.ID_ERROR, f"CANCEL_PUSH for push {push_id}, which was never promised", kind
             )
         else:
-            self._check_priority(kind, payload)
+            self._change_priority(kind, payload)
 
     def _limit_pushes(self, push_id: int) -> None:
         if push_id < self._max_push_id:
@@ -150,8 +151,7 @@ class ControlReader(FrameParser):
         self._load.idle("frames that change nothing")
         self._max_push_id = push_id
 
-    def _check_priority(self, kind: int, payload: bytes) -> None:
-        """Check the ID; priorities are advisory and not used here."""
+    def _change_priority(self, kind: int, payload: bytes) -> None:
         decoded = decode_varint(payload)
         if decoded is None:
             raise H3ConnectionError(H3Error.FRAME_ERROR, "PRIORITY_UPDATE is cut short", kind)
@@ -160,6 +160,7 @@ class ControlReader(FrameParser):
                 H3Error.ID_ERROR, f"PRIORITY_UPDATE for {decoded[0]}, which is no request", kind
             )
         self._load.idle("frames that change nothing")
+        self._events.on_priority(decoded[0], payload[decoded[1] :])
 
 
 def _only_varint(kind: int, payload: bytes) -> int:

@@ -24,7 +24,7 @@ __all__ = [
 
 
 class _Abortable(Protocol):
-    """A session or a tunnel."""
+    """A session, a tunnel or an exchange."""
 
     def aborted(self, error: Exception) -> None: ...
 
@@ -34,6 +34,8 @@ class _Request(Protocol):
 
     @property
     def session(self) -> _Abortable | None: ...
+    @property
+    def exchange(self) -> _Abortable | None: ...
     def fail(self, code: int) -> None: ...
 
 
@@ -48,7 +50,7 @@ class H3ConnectionError(Exception):
 
 
 class H3StreamError(Exception):
-    """Reset and stop one request stream; its session or tunnel ends."""
+    """Reset and stop one request stream; what it carries ends."""
 
     def __init__(self, request: _Request, code: int, reason: str) -> None:
         super().__init__(reason)

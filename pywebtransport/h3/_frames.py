@@ -63,6 +63,13 @@ class FrameParser(Parser):
         """Nothing is left over: the stream may end here."""
         return self._type < 0 and self._pos == len(self._buffer)
 
+    @property
+    def wanted(self) -> int:
+        """How many of the next bytes belong to the current frame for certain; 1 or more."""
+        if self._remaining < 0:
+            return 1
+        return max(1, self._remaining - (len(self._buffer) - self._pos))
+
     def rest(self) -> bytes:
         """Return the bytes of :attr:`pending` without removing them."""
         return bytes(self._buffer[self._pos :])

@@ -37,6 +37,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "early_timeout": (0.001, _LONGEST),
     "settings_timeout": (0.001, _LONGEST),
     "close_timeout": (0, _LONGEST),
+    "header_timeout": (0.001, _LONGEST),
+    "write_high_water": (0, MAX_VARINT),
     "max_field_section_size": (1024, 1 << 24),
     "max_control_frame_size": (64, 1 << 24),
     "max_capsule_size": (0, 1 << 24),
@@ -90,6 +92,10 @@ class H3Options:
     """Seconds that the peer has to send its SETTINGS."""
     close_timeout: float = 2.0
     """Seconds that the peer has to finish its CONNECT stream after we finished ours."""
+    header_timeout: float = 10.0
+    """Seconds that a client has for the header of a request after its first byte."""
+    write_high_water: int = 1024 * 1024
+    """Bytes of a response that may be queued before its writer has to wait."""
     max_field_section_size: int = 65536
     """Size of a request or response header, counted as in RFC 9114 section 4.2.2."""
     max_control_frame_size: int = 16384

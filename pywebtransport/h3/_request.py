@@ -14,7 +14,7 @@ from ._errors import H3ConnectionError, H3StreamError, MessageError
 from ._fields import check_section_size, encode_fields, parse_request, parse_response
 from ._frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
 from ._nothing import NO_FRAMES
-from ._parts import Carried, Connection
+from ._parts import Carried, Connection, ExchangePart
 from ._qpack import Fields, FieldSectionTooLarge
 
 __all__ = ["Phase", "RequestStream"]
@@ -43,6 +43,12 @@ class Phase(Enum):
     """QPACK instructions that the header depends on."""
     WAITING = auto()
     """Server: SETTINGS, or the application's answer. Nothing is read meanwhile."""
+    BODY = auto()
+    """Server: the rest of the request's body, which the application pulls."""
+    TUNNEL = auto()
+    """Server: bytes of a WebSocket, which the application pulls."""
+    TRAILED = auto()
+    """Server: the end of the request; its trailers have arrived."""
     OPEN = auto()
     """Capsules of the session."""
     LINGER = auto()
@@ -55,6 +61,13 @@ class Phase(Enum):
 _TAKEN_BACK = 10
 # So does a request with a header that is too large: it is scanned, and nothing comes of it.
 _TOO_LARGE = 40
+# Bytes in which the header of a request is looked for first.
+_FIRST = 4096
+_WITHOUT_DATA = frozenset({Phase.HEADERS, Phase.TRAILED})
+_WITH_HEADERS = frozenset({Phase.HEADERS, Phase.BODY})
+_HALFWAY = frozenset({Phase.HEADERS, Phase.BLOCKED})
+# There may be a field section that was not decoded.
+_UNDECODED = frozenset({Phase.HEADERS, Phase.BLOCKED, Phase.BODY})
 _READING = frozenset({Phase.HEADERS, Phase.OPEN, Phase.LINGER})
 
 
@@ -75,6 +88,7 @@ class RequestStream:
         "_timer",
         "_waits",
         "connection",
+        "exchange",
         "phase",
         "session",
         "stream",
@@ -90,10 +104,11 @@ class RequestStream:
         self.connection = connection
         self.stream = stream
         self.session: Carried | None = session
+        self.exchange: ExchangePart | None = None
         self.stream_id = stream.stream_id
         self.phase = Phase.HEADERS
-        self._parser = FrameParser(self._policy)
-        self._ahead: FrameParser | None = None  # while the request waits, see _judge_ahead
+        self._parser: FrameParser = NO_FRAMES  # until one is needed
+        self._ahead: FrameParser | None = None  # while the request waits, see judge_ahead
         self._judged = 0
         self._waits = False  # for a later turn
         self._closed_by_peer = False
@@ -117,6 +132,38 @@ class RequestStream:
 
     # Receiving.
 
+    def begin(self) -> None:
+        """Server: the first bytes are there. Nearly always they have the whole header."""
+        stream = self.stream
+        section = self._whole_section()
+        if section is None:
+            self.ready(stream)
+        else:
+            self._headers(section)
+            if stream.is_stopped and self.exchange is None and not self.is_done:
+                self._stopped_by_peer(stream.stop_code)
+        if self.phase in _HALFWAY:
+            self._start_timer(self._header_late, self.connection.options.header_timeout)
+
+    def _whole_section(self) -> bytes | None:
+        """Take the field section of a HEADERS frame that begins the stream, if it is all there."""
+        head = self.stream.peek(_FIRST)
+        if len(head) < 3 or head[0] != FrameType.HEADERS or head[1] >= 0x80:
+            return None
+        size, start = head[1], 2
+        if size >= 0x40:
+            size, start = (size & 0x3F) << 8 | head[2], 3
+        end = start + size
+        if end > len(head) or size > self.connection.options.max_field_section_size:
+            return None
+        self.stream.skip(end)
+        return head[start:end]
+
+    def _header_late(self) -> None:
+        raise H3StreamError(
+            self, H3Error.REQUEST_INCOMPLETE, "the header of a request did not arrive in time"
+        )
+
     def sink(self, stream: Stream) -> None:
         """The stream has news; errors are handled by the guard."""
         self.connection.guard(self.ready, stream)
@@ -126,7 +173,7 @@ class RequestStream:
         if self.is_done or self._waits:
             return
         if self.phase is Phase.WAITING and not stream.is_reset:
-            self._judge_ahead()
+            self.judge_ahead()
         if self.phase is Phase.WAITING and stream.at_eof and self._parser.at_boundary:
             self._fin()
         elif not stream.is_reset or self.phase is Phase.OPEN:
@@ -144,13 +191,23 @@ class RequestStream:
             self._handle_frames()
             if self._waits or self.phase not in _READING:
                 return
-            data = read_piece(self.stream)
+            parser = self._frames()
+            size = _CHUNK
+            if self.phase is Phase.HEADERS and not self.connection.is_client:
+                # What follows the header stays in the stream: its reader returns the credit.
+                size = min(size, parser.wanted)
+            data = read_piece(self.stream, size)
             if data is None:
                 return
             if not data:
                 self._fin()
                 return
-            self._parser.feed(data)
+            parser.feed(data)
+
+    def _frames(self) -> FrameParser:
+        if self._parser is NO_FRAMES:
+            self._parser = FrameParser(self.policy)
+        return self._parser
 
     def _handle_frames(self) -> None:
         done = 0
@@ -183,13 +240,18 @@ class RequestStream:
         if self.session is not None and not self.session.receive_capsules(data):
             self._put_off()
 
-    def _policy(self, frame_type: int) -> int:
+    def policy(self, frame_type: int) -> int:
+        """Decide what becomes of a frame, as for ``FrameParser``.
+
+        Raises:
+            H3ConnectionError: it is not allowed in this phase.
+        """
         refuse_frame(frame_type, "request")
         if frame_type == FrameType.DATA:
-            if self.phase is not Phase.HEADERS:
+            if self.phase not in _WITHOUT_DATA:
                 return STREAM
         elif frame_type == FrameType.HEADERS:
-            if self.phase is Phase.HEADERS:
+            if self.phase in _WITH_HEADERS:
                 return self.connection.options.max_field_section_size
         elif frame_type == FrameType.PUSH_PROMISE:
             if self.connection.is_client:
@@ -218,7 +280,7 @@ class RequestStream:
             elif payload and self._closed_by_peer:
                 self.fail(H3Error.MESSAGE_ERROR)
 
-    def _judge_ahead(self) -> None:
+    def judge_ahead(self) -> None:
         """Server: check the frames behind a request that waits for its answer.
 
         They stay in the stream, to be read after the answer or never. But a frame that is not
@@ -232,7 +294,7 @@ class RequestStream:
             rest = self._parser.rest()
             if not rest and not stream.buffered:
                 return
-            ahead = self._ahead = FrameParser(self._policy)
+            ahead = self._ahead = FrameParser(self.policy)
             self._judged = 0
             ahead.feed(rest)
         if not self._judge(ahead):
@@ -243,7 +305,7 @@ class RequestStream:
         if not self._judge(ahead):
             return
         if stream.fin_received and stream.buffered == self._judged and not ahead.at_boundary:
-            raise self._cut_short()
+            raise self.cut_short()
 
     def _judge(self, ahead: FrameParser) -> bool:
         """Return False if the rest was postponed."""
@@ -255,7 +317,8 @@ class RequestStream:
                 return False
         return True
 
-    def _cut_short(self) -> H3ConnectionError:
+    def cut_short(self) -> H3ConnectionError:
+        """Return the error for a stream that ended inside a frame."""
         return H3ConnectionError(
             H3Error.FRAME_ERROR, f"request stream {self.stream_id} ended inside a frame"
         )
@@ -277,6 +340,9 @@ class RequestStream:
 
     def unblocked(self) -> None:
         """The encoder stream delivered the instructions that the header was waiting for."""
+        if self.exchange is not None:
+            self.exchange.unblocked()
+            return
         try:
             fields = self.connection.qpack.resume(self.stream_id)
         except FieldSectionTooLarge:
@@ -299,8 +365,8 @@ class RequestStream:
             if not self.connection.is_client:
                 request = parse_request(fields)
                 self.phase = Phase.WAITING
-                self._judge_ahead()
-                self.connection.request_received(self, request)
+                self._cancel_timer()
+                self.connection.admission.received(self, request)
                 return
             response = parse_response(fields)
         except MessageError as error:
@@ -312,7 +378,7 @@ class RequestStream:
 
     def _fin(self) -> None:
         if not self._parser.at_boundary:
-            raise self._cut_short()
+            raise self.cut_short()
         if self.phase is Phase.HEADERS:
             raise H3StreamError(
                 self, H3Error.REQUEST_INCOMPLETE, "the stream ended before a complete header"
@@ -431,7 +497,7 @@ class RequestStream:
         """Reset, stop and release the stream."""
         if self.phase is Phase.DONE:
             return
-        if self.phase in (Phase.HEADERS, Phase.BLOCKED):
+        if self.phase in _UNDECODED:
             self.connection.qpack.cancel(self.stream_id)
         self.stream.reset(code)
         self.stream.stop_sending(code)
@@ -441,7 +507,7 @@ class RequestStream:
         """Release the stream."""
         self.abandon()
         self.connection.request_done(self)
-        self.session = None
+        self.session = self.exchange = None
 
     def abandon(self) -> None:
         """The connection is gone."""
@@ -461,12 +527,12 @@ class RequestStream:
             return False  # stopped or closed: the sink reports it
         return True
 
-    def _start_timer(self, callback: Callable[[], object]) -> None:
+    def _start_timer(self, callback: Callable[[], object], delay: float | None = None) -> None:
         self._cancel_timer()
         connection = self.connection
-        self._timer = connection.call_later(
-            connection.options.close_timeout, connection.guard, callback
-        )
+        if delay is None:
+            delay = connection.options.close_timeout
+        self._timer = connection.call_later(delay, connection.guard, callback)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

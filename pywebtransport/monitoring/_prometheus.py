@@ -44,7 +44,12 @@ _COUNTERS = (
     ("packets_rate_limited", "Answers withheld by the rate limit", "rate_limited"),
     ("sessions_accepted", "Sessions accepted", "sessions_accepted"),
     ("sessions_rejected", "Sessions rejected", "sessions_rejected"),
-    ("handler_errors", "Session handlers that raised", "handler_errors"),
+    ("handler_errors", "Handlers and applications that raised", "handler_errors"),
+    ("requests", "HTTP requests", "requests"),
+    ("requests_refused", "HTTP requests refused for a limit", "requests_limited"),
+    ("requests_cancelled", "HTTP requests that ended before their answer", "requests_cancelled"),
+    ("request_bytes", "Bytes of request bodies", "request_bytes"),
+    ("response_bytes", "Bytes of response bodies", "response_bytes"),
     ("connects_attempted", "Sessions that a client asked for", "attempted"),
     ("connects_failed", "Sessions that a client did not get", "failed"),
     ("connections_lost", "Connections of a client that were up, and lost", "lost"),
@@ -57,6 +62,9 @@ _COUNTERS = (
 _GROUPS = ("connections", "performance", "traffic", "engine")
 # Name, help, (value of the label, key) pairs, name of the label.
 _LABELLED = (
+    ("responses", "Answers to HTTP requests", "status", (
+        ("2xx", "responses_2xx"), ("3xx", "responses_3xx"),
+        ("4xx", "responses_4xx"), ("5xx", "responses_5xx"))),
     ("packets", "UDP packets", "direction", (
         ("sent", "packets_sent"), ("received", "packets_received"))),
     ("bytes", "Bytes of UDP payload", "direction", (
@@ -77,6 +85,7 @@ _GAUGES = (
     ("connections", "QUIC connections alive", "active_connections"),
     ("handshakes_in_progress", "Handshakes in progress", "half_open"),
     ("sessions", "Sessions alive", "active_sessions"),
+    ("requests_active", "HTTP requests being served", "active_requests"),
     ("streams", "QUIC streams alive", "streams_alive"),
     ("bytes_in_flight", "Bytes sent and not acknowledged", "bytes_in_flight"),
 )
@@ -293,7 +302,7 @@ class Metrics:
         return metric
 
 
-_OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "le"})
+_OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "status", "le"})
 
 
 class MetricsEndpoint(AsyncCloseable):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..exceptions import CertificateError
 from ..utils._certificates import certificate_hash
-from ..utils._tls_files import certificate_validity
+from ..utils._tls_files import certificate_validity, leaf_text
 
 if TYPE_CHECKING:
     from ..config import ServerConfig
@@ -31,6 +31,7 @@ class CertificateWatch:
 
     Attributes:
         hash: SHA-256 hash of the certificate in ``certfile``; None: it could not be read.
+        texts: The certificates in PEM form, by server name; "" is that of ``certfile``.
 
     Args:
         config: Names the files. They are read once, since the files on disk may be replaced later
@@ -53,7 +54,20 @@ class CertificateWatch:
             self.hash: bytes | None = certificate_hash(config.certfile)
         except CertificateError:  # see above
             self.hash = None
+        named = {name: pair[0] for name, pair in config.sni_certificates.items()}
+        self.texts = {
+            name.lower(): text
+            for name, path in {"": config.certfile, **named}.items()
+            if (text := leaf_text(path)) is not None
+        }
         self._look()
+
+    def text_for(self, server_name: str) -> str | None:
+        """The certificate in PEM form that a client got for a name; None: it could not be read."""
+        name = server_name.lower()
+        _, dot, parent = name.partition(".")
+        found = self.texts.get(name) or self.texts.get(f"*{dot}{parent}")
+        return found or self.texts.get("")
 
     def findings(self) -> list[str]:
         """Current problems."""

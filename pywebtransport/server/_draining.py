@@ -8,16 +8,17 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._core.presence import Presence
+from ..exceptions import invalid_config
 from ..utils import _clock as clock
 from ..utils._turns import Turns
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
 
-__all__ = ["Draining", "close_all"]
+__all__ = ["Draining", "check_drain", "close_all"]
 
 # Connections that are told to leave at a time, unless ``spread`` asks for other numbers.
 _BATCH = 100
@@ -80,7 +81,7 @@ class Draining:
         return self._arriving and connection in self._newcomers
 
     def session_ended(self) -> None:
-        """A session ended, perhaps the last one."""
+        """A session or a request ended, perhaps the last one."""
         self._ended.set()
 
     async def run(self, timeout: float, spread: float) -> None:
@@ -120,7 +121,9 @@ class Draining:
             await self._pause(next_at - now if self._waiting else _LOOK)
         if late and timeout > 0:
             self._logger.info(
-                "%d clients did not end their sessions within drain_timeout=%s s", late, timeout
+                "%d clients did not end their sessions or requests within drain_timeout=%s s",
+                late,
+                timeout,
             )
 
     def stop(self) -> None:
@@ -166,7 +169,7 @@ class Draining:
         turns = Turns.of(loop)
         while self._due and self._due[0][0] <= now:
             _, connection = self._due.popleft()
-            if connection.sessions and not connection.is_closed:
+            if _is_busy(connection) and not connection.is_closed:
                 late += 1
                 task = loop.create_task(connection.close(reason=self._reason))
                 self._tasks.add(task)
@@ -183,7 +186,7 @@ class Draining:
         """A client that is there still has time; others are not looked at again."""
         while self._due:
             _, connection = self._due[0]
-            if connection.sessions and not self._told[connection].is_gone():
+            if _is_busy(connection) and not self._told[connection].is_gone():
                 return True
             self._due.popleft()
         return False
@@ -248,6 +251,26 @@ async def close_all(
                 task.exception()  # nobody else looks at it
 
 
+def check_drain(drain_timeout: Any, spread: Any) -> None:
+    """Check what ``close`` is given; None stands for what the configuration says.
+
+    Raises:
+        ConfigurationError: One of them is not a number of seconds.
+    """
+    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
+        if value is not None and not (
+            isinstance(value, int | float) and value >= 0  # NaN is not, either
+        ):
+            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
+
+
 def _just_came(connection: WebTransportConnection) -> bool:
-    """Whether it has had no session yet, and hardly the time to request one."""
-    return not connection.session_count and clock.monotonic() - connection.active_at < _ARRIVAL
+    """Whether it has had no session or request yet, and hardly the time to begin one."""
+    used = connection.session_count or connection.request_count
+    return not used and clock.monotonic() - connection.active_at < _ARRIVAL
+
+
+def _is_busy(connection: WebTransportConnection) -> bool:
+    """Whether it has sessions or HTTP requests."""
+    h3 = connection.h3
+    return bool(connection.sessions or (h3 is not None and h3.exchanges))

@@ -32,6 +32,19 @@ class ServerStats:
         early_streams_dropped: Streams that came before their session and were dropped: there was no
             room, or the session did not come in time.
         early_datagrams_dropped: The same for datagrams.
+        requests: HTTP requests that an application was to answer, see ``ServerApp.mount``; also
+            those that were refused.
+        requests_limited: Of these, those refused for ``max_requests``.
+        requests_cancelled: Of these, those that ended before their answer began.
+        responses_2xx: Answers by the first digit of their status.
+        responses_3xx: See ``responses_2xx``.
+        responses_4xx: See ``responses_2xx``; with ``requests_cancelled``.
+        responses_5xx: See ``responses_2xx``.
+        request_bytes: Bytes of request bodies that applications have read.
+        response_bytes: Bytes of response bodies.
+        tcp_connections_accepted: TCP connections whose TLS handshake was completed.
+        tcp_connections_rejected: TCP connections that were cut for ``max_connections`` or
+            ``max_connections_per_address``, which count them apart from those of QUIC.
         workers_died: Worker processes of the whole server that ended unexpectedly.
     """
 
@@ -50,6 +63,17 @@ class ServerStats:
     handler_errors: int = 0
     early_streams_dropped: int = 0
     early_datagrams_dropped: int = 0
+    requests: int = 0
+    requests_limited: int = 0
+    requests_cancelled: int = 0
+    responses_2xx: int = 0
+    responses_3xx: int = 0
+    responses_4xx: int = 0
+    responses_5xx: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    tcp_connections_accepted: int = 0
+    tcp_connections_rejected: int = 0
     workers_died: int = 0
 
     def to_dict(self) -> dict[str, Any]:

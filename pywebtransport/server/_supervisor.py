@@ -58,6 +58,7 @@ def run_workers(
     sockets: Sequence[socket.socket] | None = None,
     loop_factory: LoopFactory | None = None,
     on_listening: OnListening | None = None,
+    tcp: bool = False,
 ) -> None:
     """Run ``main`` in ``config.workers`` processes that share one UDP port. Blocks.
 
@@ -103,6 +104,8 @@ def run_workers(
         loop_factory: Creates the event loops; by default chosen as by ``ServerApp.run``.
         on_listening: Called once with the addresses, in this process, when all workers listen. An
             exception that it raises ends everything.
+        tcp: Share the TCP port of the same number, too, for ASGI applications that are mounted with
+            ``ServerApp.mount``.
 
     Raises:
         ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
@@ -128,6 +131,7 @@ def run_workers(
         choose_loop(loop_factory, logging.getLogger("pywebtransport.server")),
         sockets,
         on_listening,
+        tcp=tcp,
     ).run()
 
 
@@ -238,6 +242,8 @@ class _Supervisor:
         loop_factory: LoopFactory | None,
         sockets: Sequence[socket.socket] = (),
         on_listening: OnListening | None = None,
+        *,
+        tcp: bool = False,
     ) -> None:
         self._main = main
         self._config = config
@@ -245,6 +251,7 @@ class _Supervisor:
         self._loop_factory = loop_factory
         self._sockets = sockets
         self._tell_listening = on_listening
+        self._tcp = tcp
         self._logger = logging.getLogger("pywebtransport.server")
         self._slots = [_Slot(index) for index in range(config.workers)]
         self._members: list[_Member] = []
@@ -265,6 +272,7 @@ class _Supervisor:
             self._config.workers,
             family=self._config.address_family,
             sockets=self._sockets,
+            tcp=self._tcp,
         )
         if self._port.unsteered is not None and self._config.workers > 1:
             self._logger.warning(
@@ -542,8 +550,9 @@ class _Supervisor:
             self._all_listen = True
             self._steer()
             for address in addresses:
+                both = " for UDP and TCP" if self._tcp else ""
                 self._logger.info(
-                    "listening on %s port %d with %d workers", *address, len(self._slots)
+                    "listening on %s port %d%s with %d workers", *address, both, len(self._slots)
                 )
             if self._tell_listening is not None:
                 self._tell_listening(addresses)
@@ -604,6 +613,7 @@ class _Supervisor:
         process.close()
         held = slot.serving is member or slot.starting is member
         self._forget(member)
+        self._port.stop_tcp(member.number)
         if self._deadline is not None:
             if not is_clean:
                 self._logger.error("%s %s", who, how)

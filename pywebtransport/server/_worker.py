@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._loop import WorkerSockets
 from ..events._worker_link import set_worker_link
-from ..exceptions import ServerError, WebTransportError
+from ..exceptions import ConfigurationError, ServerError, WebTransportError
 from ..utils._failures import log_application_error
 from ._exiting import ExitGuard, run_to_end
 from ._loops import LoopFactory
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .._states import Address
     from ..config import ServerConfig
 
-__all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]
+__all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker", "no_seat"]
 
 # Longest message between a worker and the supervisor.
 CONTROL_BYTES = 1 << 16
@@ -112,6 +112,11 @@ class Worker:
     def certificates(self) -> tuple[str | None, str | None]:
         """Files that replaced those of the configuration since the start, or None."""
         return self._certificates
+
+    @property
+    def all_end(self) -> bool:
+        """Whether all workers end, and nothing will serve the port any more."""
+        return self._seat.steering.ends
 
     def seat_for(self, address: Address) -> WorkerSockets | None:
         """The sockets of this worker, if the shared port was bound for this host and port."""
@@ -281,6 +286,23 @@ class Worker:
     def _send(self, message: bytes) -> None:
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             self._control.send(message)
+
+
+def no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
+    """Create the error for a server with ``workers`` that cannot listen here."""
+    if worker is None:
+        how = (
+            "workers are processes of their own, which an event loop cannot start; call "
+            "ServerApp.run(workers=N) or pywebtransport.server.run_workers() in the main program"
+        )
+    else:
+        how = (
+            "this worker shares the host and port, or the sockets, that run_workers() was given, "
+            "and no others"
+        )
+    return ConfigurationError(
+        f"workers={workers}: {how}", config_key="workers", config_value=workers
+    )
 
 
 def _ignore(number: int, frame: object) -> None:

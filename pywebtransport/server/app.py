@@ -10,27 +10,28 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from ..config import ServerConfig, ServerFields
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
 from ..utils._checks import check_callable
 from ..utils._closing import AsyncContext
 from ..utils._failures import log_application_error, name_of
-from ..utils._hosts import host_and_port
 from ..utils._tasks import is_being_cancelled
-from ..utils._text import printable, printable_path
 from ..utils._timing import get_timestamp
+from ._access import access_logger, log_access
 from ._answering import rejection_in
 from ._callables import check_handler, check_hook, result_of
+from ._draining import check_drain
 from ._exiting import ExitGuard, run_to_end
 from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
-from ._protocols import MiddlewareProtocol
+from ._protocols import AsgiApp, MiddlewareProtocol, MountedApp, SessionServer
+from ._requests import CLIENT_CLOSED_REQUEST
 from ._worker import current_worker
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler, check_path
-from .server import WebTransportServer, check_drain
+from .server import WebTransportServer
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -40,13 +41,10 @@ __all__ = ["ServerApp"]
 
 _Hook = TypeVar("_Hook", bound=Callable[[], Any])
 _FORBIDDEN = 403
-# The status that other servers log when the client left before the answer.
-_CLIENT_CLOSED_REQUEST = 499
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_SERVER_ERROR = 500
 
 _logger = logging.getLogger("pywebtransport.server")
-access_logger = logging.getLogger("pywebtransport.access")
 
 
 class ServerApp(AsyncContext):
@@ -76,6 +74,7 @@ class ServerApp(AsyncContext):
             ConfigurationError: A field of ``config`` is out of range.
         """
         self._server = WebTransportServer(config=config)
+        self._mounted: MountedApp | None = None
         self.attach(self._server)
         self._router = RequestRouter()
         self._middleware = MiddlewareManager()
@@ -162,6 +161,62 @@ class ServerApp(AsyncContext):
 
         return register
 
+    def mount(
+        self,
+        app: AsgiApp,
+        *,
+        root_path: str = "",
+        lifespan: Literal["auto", "on", "off"] = "auto",
+        startup_timeout: float = 60.0,
+        shutdown_timeout: float = 30.0,
+        tcp: bool | None = None,
+        http2: bool = False,
+    ) -> None:
+        """Serve an ASGI application on the same port, beside the routes.
+
+        It gets every HTTP request, and the WebTransport sessions whose path no route has. Its
+        ``lifespan`` starts after the start-up handlers and before the server listens, and ends
+        before the shutdown handlers, once in each worker process.
+
+        It also gets the requests and WebSockets that come over TCP: the server listens on the TCP
+        port of the same number, with the same certificates, and answers there with an ``alt-svc``
+        header that sends browsers to HTTP/3.
+
+        Args:
+            app: An ASGI 3 application, such as a ``FastAPI`` or ``Starlette`` object.
+            root_path: Where a proxy in front has the application, such as ``/shop``; the paths
+                that the application sees begin with it.
+            lifespan: ``auto``: go on without if the application does not know it; ``on``: do not
+                start then; ``off``: do not use it.
+            startup_timeout: Seconds that its start may take.
+            shutdown_timeout: Seconds that its shutdown may take.
+            tcp: False: HTTP/3 only. True: the server does not start without TCP. None: TCP if the
+                extra ``asgi`` is installed; the log says so if it is not.
+            http2: Speak HTTP/2 over TCP, too, by hypercorn of the extra ``http2``. Otherwise it is
+                HTTP/1.1 by uvicorn.
+
+        Raises:
+            ConfigurationError: An argument has a wrong value, or an application is mounted
+                already.
+            ServerError: The server has been started.
+        """
+        from ..asgi._mounted import Mounted
+
+        if self._mounted is not None:
+            raise invalid_config(key="app", value=app, reason="an application is mounted already")
+        if self._started or self._server.is_serving:
+            raise ServerError("mount the application before the server is started")
+        self._mounted = Mounted(
+            app,
+            root_path=root_path,
+            lifespan=lifespan,
+            startup_timeout=startup_timeout,
+            shutdown_timeout=shutdown_timeout,
+            tcp=tcp,
+            http2=http2,
+        )
+        self.attach(self._server)
+
     def add_middleware(self, middleware: MiddlewareProtocol) -> None:
         """Append ``async def middleware(session) -> bool`` to the chain.
 
@@ -204,8 +259,11 @@ class ServerApp(AsyncContext):
     async def startup(self) -> None:
         """Run the start-up handlers once; the first that raises stops the start.
 
+        A mounted ASGI application starts after them.
+
         Raises:
             ServerError: Something that a handler waited for was cancelled, and not the start.
+            LifespanError: The ASGI application failed to start.
             Exception: Whatever else a handler raised.
         """
         if self._started:
@@ -221,13 +279,16 @@ class ServerApp(AsyncContext):
                     f"start-up handler {name_of(handler)}: something that it waited for was "
                     "cancelled"
                 ) from error
+        if self._mounted is not None:
+            await self._mounted.startup()
 
     async def shutdown(
         self, *, drain_timeout: float | None = None, spread: float | None = None
     ) -> None:
         """Close the server gracefully, then run the shutdown handlers. Idempotent.
 
-        A shutdown handler that raises is logged; the others still run.
+        A mounted ASGI application shuts down before them. A shutdown handler that raises is
+        logged; the others still run.
 
         Args:
             drain_timeout: Seconds, see ``WebTransportServer.close``.
@@ -245,15 +306,20 @@ class ServerApp(AsyncContext):
         finally:
             if self._started:
                 self._started = False
-                for handler in reversed(self._shutdown):
-                    try:
-                        await _call(handler)
-                    except (Exception, asyncio.CancelledError) as error:
-                        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                            raise
-                        log_application_error(
-                            _logger, f"shutdown handler {name_of(handler)}", error
-                        )
+                try:
+                    if self._mounted is not None:
+                        await self._mounted.shutdown()
+                finally:
+                    await self._run_shutdown_handlers()
+
+    async def _run_shutdown_handlers(self) -> None:
+        for handler in reversed(self._shutdown):
+            try:
+                await _call(handler)
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                    raise
+                log_application_error(_logger, f"shutdown handler {name_of(handler)}", error)
 
     async def __aenter__(self) -> Self:
         try:
@@ -384,6 +450,7 @@ class ServerApp(AsyncContext):
                 sockets=sockets,
                 loop_factory=loop_factory,
                 on_listening=on_listening,
+                tcp=self._server.tcp is not None and self._server.tcp.is_wanted(config),
             )
             return
         loop_factory = choose_loop(loop_factory, _logger)
@@ -477,13 +544,45 @@ class ServerApp(AsyncContext):
         Args:
             server: One that has no other handler; it may listen already.
         """
-        server.serve_with(partial(self._handle, server), partial(self._origins_of, server))
+        handle = partial(self._handle, server)
+        if self._mounted is not None:
+            handle = partial(self._handle_mounted, server, self._mounted.serve(server))
+        server.serve_with(handle, partial(self._origins_of, server))
 
     def _origins_of(self, server: WebTransportServer, path: str) -> tuple[str, ...] | None:
         found = self._router.match(path)
         if found is not None and found[0].allowed_origins is not None:
             return found[0].allowed_origins
         return server.default_origins(path)
+
+    async def _handle_mounted(
+        self, server: WebTransportServer, asgi: SessionServer, session: WebTransportSession
+    ) -> None:
+        """As ``_handle``; sessions that no route has go to the ASGI application."""
+        if self._router.match(session.path) is not None:
+            await self._handle(server, session)
+            return
+        started, accepted = get_timestamp(), session.on_ready
+        status = _INTERNAL_SERVER_ERROR
+
+        def ready() -> None:
+            if accepted is not None:
+                accepted()
+            self._log_access(server, session, 200, started)
+
+        session.on_ready = ready
+        try:
+            if not await self._middleware.process_request(session):
+                raise SessionRejectedError(status_code=_FORBIDDEN)
+            if not session.is_closed:
+                await asgi.serve_session(session)
+            status = CLIENT_CLOSED_REQUEST
+        except BaseException as error:
+            status = _status_of(error)
+            raise
+        finally:
+            if session.ready_at is None:
+                self._log_access(server, session, _answered(session, status), started)
 
     async def _handle(self, server: WebTransportServer, session: WebTransportSession) -> None:
         """Route, check, accept, run the handler."""
@@ -506,15 +605,14 @@ class ServerApp(AsyncContext):
                 handler = await result_of("answer_request", answer, answer(session))
                 check_handler(handler)
             if session.is_closed:
-                status = _CLIENT_CLOSED_REQUEST
+                status = CLIENT_CLOSED_REQUEST
             elif session.state == "connecting":
                 session.accept(application_protocol=self._choose_protocol(server, session, route))
         except BaseException as error:
             status = _status_of(error)
             raise
         finally:
-            if server.config.access_log and access_logger.isEnabledFor(logging.INFO):
-                self._log_access(session, _answered(session, status), started)
+            self._log_access(server, session, _answered(session, status), started)
         if session.is_ready:
             await result_of("handler", handler, handler(session))
             if _logger.isEnabledFor(logging.DEBUG):
@@ -534,20 +632,19 @@ class ServerApp(AsyncContext):
             supported = tuple(server.config.application_protocols)
         return next((name for name in session.offered_protocols if name in supported), None)
 
-    def _log_access(self, session: WebTransportSession, status: int, started: float) -> None:
-        remote = session.remote_address
-        # Also as fields for ``JsonFormatter``.
-        fields = {
-            "client": host_and_port(*remote) if remote else "-",
-            "path": printable_path(session.path),
-            "status": status,
-            "duration_ms": round((get_timestamp() - started) * 1000, 1),
-            "origin": printable(session.origin or "-"),
-            "session_id": session.session_id,
-        }
-        access_logger.info(
-            '%s "CONNECT %s" %d %.1fms origin=%s', *list(fields.values())[:5], extra=fields
-        )
+    def _log_access(
+        self, server: WebTransportServer, session: WebTransportSession, status: int, started: float
+    ) -> None:
+        if server.config.access_log and access_logger.isEnabledFor(logging.INFO):
+            log_access(
+                session.remote_address,
+                "CONNECT",
+                session.path,
+                status,
+                started,
+                origin=session.origin,
+                session_id=session.session_id,
+            )
 
 
 @contextlib.contextmanager

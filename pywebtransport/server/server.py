@@ -23,7 +23,6 @@ from ..exceptions import (
     ConfigurationError,
     ServerError,
     SessionRejectedError,
-    invalid_config,
 )
 from ..h3._settings import greeting
 from ..session import SessionManager, WebTransportSession
@@ -41,19 +40,22 @@ from ..utils._urls import build_webtransport_url
 from ._answering import Answering
 from ._certificates import CertificateWatch
 from ._collector import CollectorSeat
-from ._draining import Draining, close_all
+from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
-from ._passed import check_where, duplicates
+from ._passed import check_where
+from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
 from ._shared_secret import SharedSecret, load_shared_secret
 from ._stats import ServerStats
-from ._worker import Worker, current_worker
+from ._tcp import TcpService, listen_on
+from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
+    from ..h3._exchange import H3Exchange
     from ..h3._session import H3Session
 
-__all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
+__all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
 # Hosts that stand for every address.
 _ALL = ("", "0.0.0.0", "::")
@@ -109,6 +111,9 @@ class WebTransportServer(EventEmitter):
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
+        self.http_requests = Requests(self._config, self._logger, self._stats)
+        self.http_requests.on_end = self._request_ended
+        self.tcp: TcpService | None = None  # set by ``ServerApp.mount``
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -263,7 +268,7 @@ class WebTransportServer(EventEmitter):
         worker = current_worker()
         seat = None if worker is None or sockets else worker.seat_for((host, port))
         if config.workers > 1 and seat is None:
-            raise _no_seat(config.workers, worker)
+            raise no_seat(config.workers, worker)
         if worker is not None and seat is not None and self._seat is None:
             config = self._config = _with_certificates(config, *worker.certificates)
         endpoint = self._endpoint
@@ -278,17 +283,18 @@ class WebTransportServer(EventEmitter):
                 self._losses.handshake_failed,
             )
             endpoint.quic.set_greeting(greeting(self._options))
-        try:
-            if seat is not None and seat is self._seat:
-                bound = endpoint.adopt()
-            elif sockets:
-                bound = endpoint.take(duplicates(sockets))
-            else:
-                bound = await endpoint.bind(host, port, family=config.address_family)
-                self._check_not_closed()  # while the name was looked up
+
+        def on_bound(addresses: list[Address]) -> None:
+            self._check_not_closed()  # while the name was looked up
             if self._endpoint is None and self._secret is not None:
                 # No packet has been read: nobody waited since the sockets were bound.
-                endpoint.quic.set_secrets(self._secret.engine_secrets(bound[0]))
+                endpoint.quic.set_secrets(self._secret.engine_secrets(addresses[0]))
+
+        own_seat = seat if seat is self._seat else None
+        try:
+            bound = await listen_on(
+                sockets or (host, port), endpoint, own_seat, config, self.tcp, on_bound
+            )
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
@@ -387,6 +393,7 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
+        ending = [] if self.tcp is None else [loop.create_task(self.tcp.stop(timeout + spread))]
         try:
             if worker is not None:
                 worker.closing(self)
@@ -402,8 +409,12 @@ class WebTransportServer(EventEmitter):
                         self._logger,
                         "server shutdown",
                     )
+                    ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
+                    await self.http_requests.finish(ended - loop.time())
+                await asyncio.gather(*ending)
                 deadline = loop.time() + close_timeout
+                self.http_requests.cancel()
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
@@ -425,13 +436,14 @@ class WebTransportServer(EventEmitter):
             if self._collector is not None:
                 self._collector.close()
             self._losses.close()
+            self.http_requests.close()
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    self._tasks,
+                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
-                    what="session handlers",
+                    what="handlers" if self.http_requests.tasks else "session handlers",
                 )
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
@@ -454,6 +466,8 @@ class WebTransportServer(EventEmitter):
         self._connections.clear()
         if self._collector is not None:
             self._collector.close()
+        if self.tcp is not None:
+            self.tcp.abandon()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
@@ -573,6 +587,7 @@ class WebTransportServer(EventEmitter):
         apply_log_level(config.log_level)
         self._config = config
         self._sessions_of = AddressCounts(config.address_sessions)
+        self.http_requests.configure(config)
         self._options = h3_options(config)
 
     def serve_with(
@@ -592,6 +607,19 @@ class WebTransportServer(EventEmitter):
         self._handler = handler
         self._origins = self.default_origins if origins is None else origins
 
+    def serve_requests_with(
+        self, handler: RequestHandler, *, accepts_websockets: bool = False
+    ) -> None:
+        """Advanced: give HTTP requests to a function, as ``ServerApp.mount`` does.
+
+        Args:
+            handler: Called with the connection and the exchange of each request that is within
+                the limits; it must not block. It concerns connections that are accepted later.
+            accepts_websockets: It also takes requests for WebSockets (RFC 9220).
+        """
+        self.http_requests.handler = handler
+        self.http_requests.accepts_websockets = accepts_websockets
+
     def load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
         """Advanced: as ``reload_certificates``, in this process alone.
 
@@ -602,6 +630,8 @@ class WebTransportServer(EventEmitter):
         config = _with_certificates(self._config, certfile, keyfile)
         secret = self._load_secret(config)
         tls = self._tls(config, secret)
+        if self.tcp is not None:
+            self.tcp.reload(config)
         self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
         self._endpoint.quic.set_tls(tls)
         self._config, self._secret = config, secret
@@ -638,6 +668,9 @@ class WebTransportServer(EventEmitter):
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
+        if self.http_requests.handler is not None:
+            connection.on_exchange = self._exchange_requested
+            driver.h3.accepts_websockets = self.http_requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
         connection.adopt(driver, self._endpoint, network)
@@ -653,7 +686,7 @@ class WebTransportServer(EventEmitter):
         self._stats.protocol_errors += connection.error_count
         if connection.state == "failed":
             self._losses.connection_failed(connection)
-        elif not connection.session_count and not self._closing:
+        elif not (connection.session_count or connection.request_count or self._closing):
             self._losses.connection_unused(connection)
 
     def _early_dropped(self, connection: WebTransportConnection, what: str) -> None:
@@ -710,6 +743,25 @@ class WebTransportServer(EventEmitter):
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
         return origins is None or _allowed(origin, origins)
+
+    def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
+        """A client sent an HTTP request (deliver phase)."""
+        # While a drain goes on, a client may send requests until it has heard of it.
+        closing = self._closing and self._draining is None
+        self.http_requests.requested(connection, exchange, closing=closing)
+        if not exchange.has_responded and self._endpoint is not None:
+            self._endpoint.quic.woke()  # as for a session
+
+    def _request_ended(self) -> None:
+        if self._draining is not None:
+            self._draining.session_ended()
+
+    def certificate_text(self, connection: WebTransportConnection) -> str | None:
+        """Advanced: the certificate in PEM form that a client got; None if it is not known."""
+        h3 = connection.h3
+        if self._certificates is None or h3 is None:
+            return None
+        return self._certificates.text_for(h3.quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
@@ -787,6 +839,8 @@ class WebTransportServer(EventEmitter):
         stats = self.refresh_stats().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
+        stats["active_requests"] = self.http_requests.open_count
+        stats["active_tcp_connections"] = 0 if self.tcp is None else self.tcp.open_count
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
@@ -794,6 +848,9 @@ class WebTransportServer(EventEmitter):
 
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
+        self.http_requests.refresh(self._stats)
+        if self.tcp is not None:
+            self.tcp.count(self._stats)
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         if self._endpoint is not None:
@@ -814,36 +871,6 @@ def check_server_config(config: Any) -> None:
     """
     if config is not None:
         check_instance("config", config, ServerConfig)
-
-
-def check_drain(drain_timeout: Any, spread: Any) -> None:
-    """Check what ``close`` is given; None stands for what the configuration says.
-
-    Raises:
-        ConfigurationError: One of them is not a number of seconds.
-    """
-    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
-        if value is not None and not (
-            isinstance(value, int | float) and value >= 0  # NaN is not, either
-        ):
-            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
-
-
-def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
-    """Create the error for a server with ``workers`` that cannot listen here."""
-    if worker is None:
-        how = (
-            "workers are processes of their own, which an event loop cannot start; call "
-            "ServerApp.run(workers=N) or pywebtransport.server.run_workers() in the main program"
-        )
-    else:
-        how = (
-            "this worker shares the host and port, or the sockets, that run_workers() was given, "
-            "and no others"
-        )
-    return ConfigurationError(
-        f"workers={workers}: {how}", config_key="workers", config_value=workers
-    )
 
 
 def _with_certificates(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     _Path = str | PathLike[str]
 
-__all__ = ["certificate_validity", "explained", "why_unusable"]
+__all__ = ["certificate_validity", "explained", "leaf_text", "why_unusable"]
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _PEM_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -41,6 +41,18 @@ def certificate_validity(path: _Path) -> tuple[datetime, datetime]:
             certificate_path=str(path),
             certificate_error=printable(error),
         ) from error
+
+
+def leaf_text(path: _Path) -> str | None:
+    """The first certificate of a PEM file as text; None if it cannot be read."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        leaf = x509.load_pem_x509_certificates(_read(path))[0]
+        return leaf.public_bytes(Encoding.PEM).decode("ascii")
+    except (OSError, ValueError, x509.InvalidVersion):
+        return None
 
 
 def explained(error: CertificateError, certfile: _Path, keyfile: _Path) -> CertificateError:

@@ -130,6 +130,9 @@ class _Control:
     def on_goaway(self, last_id: int) -> None:
         self.log.append(("goaway", last_id))
 
+    def on_priority(self, stream_id: int, value: bytes) -> None:
+        self.log.append(("priority", stream_id, value))
+
 
 def control(data: bytes) -> None:
     """A peer's control stream."""
@@ -257,6 +260,7 @@ def _play(data: bytes, cut: Cut, *, server: bool, slices: bool = False) -> list[
         for _, stream in sorted(bed.quic.streams.items())
     ]
     bed.h3.connection_closed(None)
+    bed.clock.advance(0)  # many sessions hear of it in several turns
     assert bed.clock.pending == 0
     forget_recorders()
     return result

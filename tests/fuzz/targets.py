@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from tests.fuzz import h3_targets, message_targets, text_targets
+from tests.fuzz import exchange_targets, h3_targets, message_targets, text_targets
 
 __all__ = ["SEEDS", "TARGETS"]
 
-_MODULES: tuple[ModuleType, ...] = (h3_targets, text_targets, message_targets)
+_MODULES: tuple[ModuleType, ...] = (
+    h3_targets,
+    exchange_targets,
+    text_targets,
+    message_targets,
+)
 
 SEEDS: dict[str, list[bytes]] = {
     name: seeds for module in _MODULES for name, seeds in module.SEEDS.items()

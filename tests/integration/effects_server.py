@@ -20,6 +20,7 @@ from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import WebTransportServer
 from pywebtransport.server._collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
+from tests.support.asgi_http import answer, asgi_served, body_of
 from tests.support.endpoints import pair
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
@@ -258,3 +259,39 @@ async def several_processes_are_wanted(bed: Bed) -> None:
     server = WebTransportServer(config=bed.server_config(workers=2))
     await refused(server.listen(), ConfigurationError, "workers")
     await server.close()
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that answers with the body that it got."""
+    await answer(send, await body_of(receive))
+
+
+@effect("max_request_body", only="server")
+async def bodies_end(bed: Bed) -> None:
+    async with asgi_served(bed.certs, echo, max_request_body=4) as asgi:
+        assert (await asgi.client.post("/", b"four")).status == 200
+        assert (await asgi.client.post("/", b"five!", [("content-length", "5")])).status == 413
+
+
+@effect("max_requests", only="server")
+async def requests_of_a_server_end(bed: Bed) -> None:
+    async with asgi_served(bed.certs, echo, max_requests=1) as asgi:
+        exchange = asgi.client.open("POST", "/", fin=False)
+        assert (await asgi.client.get("/")).status == 503
+        exchange.send(b"x", True)
+        assert (await exchange.finish()).status == 200
+
+
+@effect("request_timeout", only="server")
+async def requests_that_stall_end(bed: Bed) -> None:
+    async def read(scope: Any, receive: Any, send: Any) -> None:
+        if (await receive())["type"] == "http.request":
+            await answer(send)
+
+    for seconds, status in ((0.05, 408), (None, 200)):
+        async with asgi_served(bed.certs, read, request_timeout=seconds) as asgi:
+            exchange = asgi.client.open("POST", "/", fin=False)
+            if status == 200:
+                await asyncio.sleep(0.1)
+                exchange.send(b"", True)
+            assert (await exchange.finish()).status == status

@@ -190,7 +190,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("shop.py", 2, "a module, not a file"),
         ("nowhere:app", 2, "there is no module 'nowhere' in "),
         ("shop:nothing", 2, "module 'shop' has no 'nothing'"),
-        ("shop:number", 2, "expected a ServerApp, not a int"),
+        ("shop:number", 2, "expected a ServerApp or an ASGI application, not a int"),
         ("shop:make", 2, "use --factory"),
         ("shop:number --factory", 2, "it is no function that --factory could call"),
         ("shop:failing --factory", 1, "RuntimeError: no application today"),

@@ -123,6 +123,6 @@ def test_pages_show_how_to_install() -> None:
 def test_messages_know_the_requirements_of_the_extras() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = document["project"]["optional-dependencies"]
-    assert {name: [text] for name, text in REQUIREMENTS.items()} == {
+    assert {name: list(texts) for name, texts in REQUIREMENTS.items()} == {
         name: extras[name] for name in REQUIREMENTS
     }

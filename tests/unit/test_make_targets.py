@@ -29,6 +29,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "test-debian12": (VIRTUALENV, set()),
     "test-debian13": (VIRTUALENV, set()),
     "test-integration": (BUILD, {"base", "test"}),
+    "test-bodies": (BUILD, {"base", "test"}),
     "test-newest": (VIRTUALENV, set()),
     "test-image": (VIRTUALENV, set()),
     "screenshots": (BUILD | {"test"}, {"base", "test"}),

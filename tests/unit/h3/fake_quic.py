@@ -193,6 +193,9 @@ class FakeStream:
         self.stop_code: int | None = None
         self.reliable_size = 0
         self.send_order = 0
+        self.is_crowded = False
+        self.is_acked = False
+        self._write_waiter: Any = None
         self._until: FakeStream | None = None  # whose end goes before our reset and stop
         self._waiting: list[Callable[[], object]] = []  # what others hold back until our end
         # Group.
@@ -228,6 +231,14 @@ class FakeStream:
     @property
     def at_eof(self) -> bool:
         return self._fin and not self._buffer
+
+    @property
+    def can_write(self) -> bool:
+        return not (self.fin_written or self.reset_sent is not None or self.quic.is_closed)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
 
     @property
     def fin_sent(self) -> bool:
@@ -292,6 +303,18 @@ class FakeStream:
 
     def set_send_order(self, order: int) -> None:
         self.send_order = order
+
+    def set_write_waiter(self, waiter: Any) -> None:
+        """Woken when everything went out, on a stop, and when there is no stream any more."""
+        self._write_waiter = waiter
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        waiter = self._write_waiter
+        if waiter is not None and (not self._queue or self.reset_sent is not None):
+            self._write_waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def reset(self, code: int) -> None:
         if not self.sends or self.quic.is_closed:
@@ -389,6 +412,7 @@ class FakeStream:
         del self._queue[:count]
         if self._queue and self.group is not None:
             self.group.blocked()
+        self._wake_writer()
         if self.fin_written and not self._queue and not self._fin_told:
             self._fin_told = True
             self.quic.frames.append(("fin", self.stream_id))

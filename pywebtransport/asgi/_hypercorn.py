@@ -1,0 +1,157 @@
+"""HTTP/2, HTTP/1.1 and WebSocket over TCP: hypercorn in our event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from typing import Any
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.events import Event, Updated
+from hypercorn.typing import ConnectionState
+
+from ..utils._failures import describe_error
+from ..utils._logs import shared_log
+from ..utils._stuck import end_tasks
+from ._front import BACKLOG, FrontOptions, Listening, end_connections, remote_host
+from ._types import AsgiApp
+
+__all__ = ["HypercornFront"]
+
+# Seconds for the answer of a client to the end of a TLS connection.
+_TLS_END = 5.0
+
+_logger = logging.getLogger("pywebtransport.asgi")
+
+
+class HypercornFront:
+    """A ``TcpFront`` of hypercorn.
+
+    Args:
+        options: Limits.
+    """
+
+    def __init__(self, options: FrontOptions) -> None:
+        self._options = options
+        self._config = Config()
+        self._config.logger_class = _Log  # type: ignore[assignment]
+        self._config.include_server_header = False
+        self._config.h11_max_incomplete_size = options.max_head
+        self._config.h2_max_header_list_size = options.max_head
+        self._context = WorkerContext(None)
+        self._listening: Listening | None = None
+        self._app: Any = None
+        self._connections: dict[asyncio.Task[Any], _Connection] = {}
+
+    async def start(
+        self, app: AsgiApp, sockets: list[socket.socket], ssl_context: ssl.SSLContext
+    ) -> None:
+        """See ``TcpFront.start``."""
+        self._app = ASGIWrapper(app)  # type: ignore[arg-type]
+
+        async def listen(sock: socket.socket) -> asyncio.Server:
+            return await asyncio.start_server(
+                self._serve,
+                sock=sock,
+                ssl=ssl_context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=self._options.handshake_timeout,
+                ssl_shutdown_timeout=_TLS_END,
+            )
+
+        # A connection that waits at the end would be refused by hypercorn: it has to come again.
+        listening = Listening(sockets, listen, socket.socket.close)
+        await listening.start()
+        self._listening = listening
+
+    def reload(self) -> None:
+        """See ``TcpFront.reload``: nothing to do, new connections ask ``ssl_context``."""
+
+    async def stop(self, timeout: float) -> None:
+        """See ``TcpFront.stop``."""
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return
+        listening.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        await self._context.terminated.set()
+        try:
+            await end_connections(
+                lambda: [each.writer.transport for each in self._connections.values()], timeout
+            )
+            if self._connections and (left := deadline - loop.time()) > 0:
+                await asyncio.wait(self._connections, timeout=left)
+        finally:
+            for connection in self._connections.values():
+                connection.is_cut = True
+            await end_tasks(
+                self._connections, timeout=0.0, logger=_logger, what="connections over TCP"
+            )
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, whose TLS handshake is complete."""
+        task = asyncio.current_task()
+        assert task is not None
+        admission = self._options.admission
+        if not admission.enter(writer, remote_host(writer.transport)):
+            writer.transport.abort()
+            return
+        connection = self._connections[task] = _Connection(
+            self._app,
+            asyncio.get_running_loop(),
+            self._config,
+            self._context,
+            ConnectionState({}),  # the application that wraps the mounted one sets it
+            reader,
+            writer,
+        )
+        try:
+            await connection
+        except asyncio.CancelledError:
+            # Of ``stop``. The stream protocol of asyncio cannot cope with a cancelled task.
+            writer.transport.abort()
+        except Exception as error:
+            # The client broke a rule, or went away at an inconvenient moment.
+            writer.transport.abort()
+            shared_log(_logger).tell(
+                "tcp request", logging.INFO, "TCP: a connection failed: %s", describe_error(error)
+            )
+        finally:
+            del self._connections[task]
+            admission.leave(writer)
+
+
+class _Connection(TCPServer):
+    """A connection that can be cut."""
+
+    is_cut = False
+
+    async def protocol_send(self, event: Event) -> None:
+        """Take something from the protocol."""
+        # A group of tasks that is cancelled takes no task for the idle time.
+        if not (self.is_cut and isinstance(event, Updated)):
+            await super().protocol_send(event)
+
+
+class _Log:
+    """What hypercorn takes for its logger.
+
+    The application's errors are logged before they get here, and requests by the access log.
+    """
+
+    def __init__(self, config: Config) -> None:
+        pass
+
+    async def access(self, request: Any, response: Any, request_time: float) -> None:
+        pass
+
+    async def exception(self, message: str, *args: object, **_: object) -> None:
+        _logger.debug(f"TCP: {message}", *args)
+
+    debug = info = warning = error = critical = exception

@@ -1,0 +1,460 @@
+"""The TCP side of a mounted application: requests in the same log and statistics as HTTP/3."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from ..config import ServerConfig
+from ..exceptions import ConfigurationError
+from ..server._access import log_access
+from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
+from ..server._worker import current_worker
+from ..utils._stuck import end_tasks
+from ..utils._timing import get_timestamp
+from ._errors import ClientDisconnectedError
+from ._front import Admission, FrontOptions, TcpFront, make_front, require_front
+from ._tls import TlsContexts, http_alpn
+from ._types import Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from ..server._stats import ServerStats
+    from ._application import AsgiServer
+
+__all__ = ["TcpSide", "alt_svc", "with_alt_svc"]
+
+_ALT_SVC: Final = b"alt-svc"
+_SWITCHING_PROTOCOLS = 101
+_OK = 200
+_FORBIDDEN = 403
+_REQUEST_TIMEOUT = 408
+_CONTENT_TOO_LARGE = 413
+_NORMAL = 1000
+_INTERNAL_SERVER_ERROR = 500
+_SERVICE_UNAVAILABLE = 503
+_INTERNAL_ERROR = 1011
+_SERVICE_RESTART = 1012
+
+_logger = logging.getLogger("pywebtransport.asgi")
+
+
+@lru_cache(64)
+def alt_svc(port: int | None) -> tuple[bytes, bytes]:
+    """The header that sends clients to HTTP/3 (RFC 7838).
+
+    Args:
+        port: The UDP port; None: there is no HTTP/3 any more.
+    """
+    return _ALT_SVC, b"clear" if port is None else b'h3=":%d"; ma=86400' % port
+
+
+def with_alt_svc(headers: Iterable[Iterable[bytes]], line: tuple[bytes, bytes]) -> list[Any]:
+    """The headers of an application, with ``alt-svc`` unless it has set that itself."""
+    lines = list(headers)
+    if not any(name.lower() == _ALT_SVC for name, _ in lines):
+        lines.append(line)
+    return lines
+
+
+class TcpSide:
+    """Serves a mounted application over TCP, on the port numbers of its server.
+
+    Args:
+        asgi: The application and its server.
+        tcp: False: it does not. None: it does if the packages are installed.
+        http2: Speak HTTP/2, too.
+    """
+
+    def __init__(self, asgi: AsgiServer, *, tcp: bool | None, http2: bool) -> None:
+        self._asgi = asgi
+        self._tcp = tcp
+        self._http2 = http2
+        self._fronts: list[TcpFront] = []
+        self._sockets: list[socket.socket] = []
+        self._tls: TlsContexts | None = None
+        self._admission: Admission | None = None
+        self._stopping = False
+        self.websockets: set[_TcpWebSocket] = set()  # that are open
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it accepts connections."""
+        return bool(self._fronts) and not self._stopping
+
+    @property
+    def protocols(self) -> str:
+        """What it speaks, for people."""
+        return "HTTP/2, HTTP/1.1 and WebSocket" if self._http2 else "HTTP/1.1 and WebSocket"
+
+    def choose(self, *, tcp: bool | None, http2: bool) -> None:
+        """Replace what ``mount`` was told, before the server listens; ``http2`` is only added."""
+        self._tcp = tcp
+        self._http2 = self._http2 or http2
+
+    def is_wanted(self, config: ServerConfig) -> bool:
+        """Whether it is to listen; if a package is missing, the log says so.
+
+        Raises:
+            ConfigurationError: It has to, and cannot.
+        """
+        if self._tcp is False:
+            return False
+        if config.network is not None:
+            if self._tcp:
+                raise ConfigurationError(
+                    "tcp=True: a network in memory has no TCP", config_key="tcp", config_value=True
+                )
+            return False
+        try:
+            require_front(http2=self._http2)
+        except ConfigurationError as error:
+            if self._tcp or self._http2:
+                raise
+            if current_worker() is None:
+                _logger.info("no TCP side, clients need HTTP/3: %s", error)
+            return False
+        return True
+
+    def without_sockets(self) -> None:
+        """The supervisor of this worker has no TCP sockets.
+
+        Raises:
+            ConfigurationError: They are needed.
+        """
+        text = "no TCP side: run_workers() has no TCP sockets for it, call it with tcp=True"
+        if self._tcp:
+            raise ConfigurationError(text, config_key="tcp", config_value=True)
+        _logger.warning("%s", text)
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Serve bound sockets, which belong to it from now on.
+
+        Raises:
+            CertificateError: A certificate cannot be used.
+            OSError: A socket cannot listen. In both cases, all are closed.
+        """
+        config = self._asgi.server.config
+        try:
+            if self._tls is None:
+                self._tls = TlsContexts(config, http_alpn(http2=self._http2))
+            if self._admission is None:
+                self._admission = Admission(config.max_connections, config.address_connections)
+            options = FrontOptions(
+                admission=self._admission,
+                handshake_timeout=config.handshake_timeout,
+                max_head=config.max_field_section_size,
+            )
+            front = make_front(options, http2=self._http2)
+            await front.start(self.serve, sockets, self._tls.context)
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        self._fronts.append(front)
+        self._sockets += sockets
+        level = logging.INFO if current_worker() is None else logging.DEBUG
+        for sock in sockets:
+            host, port = sock.getsockname()[:2]
+            _logger.log(level, "%s over TCP on %s port %d", self.protocols, host, port)
+
+    def reload(self, config: ServerConfig) -> None:
+        """Use the certificates of a configuration for new connections.
+
+        Raises:
+            CertificateError: One cannot be used; nothing changes.
+        """
+        if self._tls is not None:
+            self._tls.reload(config)
+            for front in self._fronts:
+                front.reload()
+
+    async def stop(self, timeout: float) -> None:
+        """Stop all fronts as ``TcpFront.stop`` says."""
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        closing = [loop.create_task(each.go_away()) for each in self.websockets]
+        try:
+            await asyncio.gather(*(front.stop(timeout) for front in self._fronts))
+        finally:
+            await end_tasks(closing, timeout=0.0, logger=_logger, what="closing WebSockets")
+
+    def abandon(self) -> None:
+        """Release the sockets without an event loop."""
+        for sock in self._sockets:
+            sock.close()
+
+    def count(self, stats: ServerStats) -> None:
+        """Write the counters into the statistics."""
+        if self._admission is not None:
+            stats.tcp_connections_accepted = self._admission.accepted
+            stats.tcp_connections_rejected = self._admission.refused
+
+    @property
+    def open_count(self) -> int:
+        """How many TCP connections are open."""
+        return 0 if self._admission is None else self._admission.open_count
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application that the fronts call."""
+        kind = _TcpRequest if scope["type"] == "http" else _TcpWebSocket
+        await kind(self._asgi, self, scope, receive, send).run()
+
+    def alt_svc_for(self, scope: Scope) -> tuple[bytes, bytes]:
+        """The header for a response, see ``alt_svc``."""
+        if self._stopping and _ends():
+            return alt_svc(None)
+        # TCP and UDP have one port number.
+        return alt_svc(scope["server"][1])
+
+
+def _ends() -> bool:
+    """Whether nothing serves HTTP/3 on the port any more: other workers may."""
+    worker = current_worker()
+    return worker is None or worker.all_end
+
+
+class _Exchange:
+    """What requests and WebSockets over TCP have in common: state, counters, and the access log.
+
+    Args:
+        asgi: The application and its server.
+        side: The TCP side.
+        scope: As the front made it.
+        receive: Of the front.
+        send: Of the front.
+    """
+
+    def __init__(
+        self, asgi: AsgiServer, side: TcpSide, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._asgi = asgi
+        self._requests = asgi.server.http_requests
+        self._side = side
+        self._scope = scope
+        self._next = receive
+        self._pass_on = send
+        self._started_at = get_timestamp()
+        self._status: int | None = None  # that the client got
+        self._is_gone = False  # the client, or the request was refused
+        self._is_answered = False  # counted and logged
+        query = scope["query_string"]
+        self._target = scope["raw_path"] + (b"?" + query if query else b"")
+        scope["state"] = asgi.state.copy()
+        root = asgi.root_path
+        scope["root_path"] = root
+        if root:
+            scope["path"] = root + scope["path"]
+            scope["raw_path"] = root.encode() + scope["raw_path"]
+
+    async def run(self) -> None:
+        """Run the application, and end what it did not end."""
+        if not self._requests.arrived_over_tcp():
+            await self._refuse(_SERVICE_UNAVAILABLE, (b"retry-after", RETRY_LATER.encode()))
+            return
+        try:
+            await self._run()
+        finally:
+            self._requests.over_tcp -= 1
+            self._answered()
+
+    async def _run(self) -> None:
+        raise NotImplementedError
+
+    async def _give(self, message: Message) -> None:
+        """Pass a message on to the front.
+
+        Raises:
+            ClientDisconnectedError: The client is gone.
+        """
+        try:
+            await self._pass_on(message)
+        except OSError as error:
+            self._is_gone = True
+            raise ClientDisconnectedError("the client has left", remote=True) from error
+
+    async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
+        """Answer in place of the application."""
+        raise NotImplementedError
+
+    def _with_alt_svc(self, headers: Iterable[Iterable[bytes]]) -> list[Any]:
+        return with_alt_svc(headers, self._side.alt_svc_for(self._scope))
+
+    def _answered(self) -> None:
+        """Count and log it, once."""
+        if self._is_answered:
+            return
+        self._is_answered = True
+        status = CLIENT_CLOSED_REQUEST if self._status is None else self._status
+        if not self._requests.count(status):
+            return
+        scope = self._scope
+        log_access(
+            scope["client"],
+            scope.get("method") or ("CONNECT" if scope["http_version"] == "2" else "GET"),
+            self._target.decode("latin-1"),
+            status,
+            self._started_at,
+            origin=_header(scope, b"origin"),
+            version=f"HTTP/{scope['http_version']}",
+        )
+
+
+class _TcpRequest(_Exchange):
+    """An HTTP request over TCP."""
+
+    _is_read = False  # the body, to its end
+    _is_complete = False  # the response
+    _read = 0
+
+    async def _run(self) -> None:
+        length = _header(self._scope, b"content-length")
+        most = self._requests.max_body
+        if most is not None and length is not None and length.isdigit() and int(length) > most:
+            await self._refuse(_CONTENT_TOO_LARGE)
+            return
+        fine = await self._asgi.call(self._scope, self.receive, self.send)
+        if self._is_complete or self._is_gone:
+            return
+        if fine:
+            self._asgi.unfinished(self._scope)
+        # A response that has begun is cut by the front.
+        if self._status is None:
+            await self._refuse(_INTERNAL_SERVER_ERROR)
+
+    async def receive(self) -> Message:
+        """Return the next event."""
+        if self._is_gone:
+            return {"type": "http.disconnect"}
+        try:
+            # After the body, the application waits for the end of the client.
+            async with asyncio.timeout(None if self._is_read else self._requests.timeout):
+                message = await self._next()
+        except TimeoutError:
+            await self._refuse(_REQUEST_TIMEOUT)
+            return {"type": "http.disconnect"}
+        if message["type"] == "http.request":
+            size = len(message.get("body", b""))
+            self._read += size
+            self._requests.received += size
+            self._is_read = not message.get("more_body", False)
+            most = self._requests.max_body
+            if most is not None and self._read > most:
+                await self._refuse(_CONTENT_TOO_LARGE)
+                return {"type": "http.disconnect"}
+        elif not self._is_complete:
+            self._is_gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the application."""
+        if self._is_gone:
+            raise ClientDisconnectedError("the client has left", remote=True)
+        kind = message["type"]
+        if kind == "http.response.start":
+            headers = self._with_alt_svc(message.get("headers", ()))
+            await self._give({**message, "headers": headers})
+            self._status = message["status"]
+            return
+        await self._give(message)
+        if kind == "http.response.body":
+            self._requests.sent += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._is_complete = True
+                self._answered()
+
+    async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
+        self._is_gone = True
+        if self._status is not None:
+            return
+        self._status = status
+        headers = [(b"content-length", b"0"), *lines, self._side.alt_svc_for(self._scope)]
+        if self._scope["http_version"] != "2":
+            headers.append((b"connection", b"close"))  # nobody reads the rest of the body
+        with contextlib.suppress(ClientDisconnectedError):
+            await self._give({"type": "http.response.start", "status": status, "headers": headers})
+            await self._give({"type": "http.response.body", "body": b"", "more_body": False})
+        self._answered()
+
+
+class _TcpWebSocket(_Exchange):
+    """A WebSocket over TCP."""
+
+    _is_open = False
+    _is_known = False  # the application has asked for an event
+
+    async def go_away(self) -> None:
+        """The server stops: close it."""
+        with contextlib.suppress(ClientDisconnectedError):
+            await self._give({"type": "websocket.close", "code": _SERVICE_RESTART})
+
+    async def _run(self) -> None:
+        try:
+            fine = await self._asgi.call(
+                self._scope, self.receive, self.send, knows_scope=lambda: self._is_known
+            )
+        finally:
+            self._side.websockets.discard(self)
+        if self._is_gone:
+            return
+        if self._is_open:
+            close = {"type": "websocket.close", "code": _NORMAL if fine else _INTERNAL_ERROR}
+            with contextlib.suppress(ClientDisconnectedError):
+                await self._give(close)
+        elif self._status is None:
+            if fine:
+                self._asgi.unfinished(self._scope)
+            await self._refuse(_INTERNAL_SERVER_ERROR)
+
+    async def receive(self) -> Message:
+        """Return the next event."""
+        self._is_known = True
+        message = await self._next()
+        if message["type"] == "websocket.disconnect":
+            self._is_gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the application."""
+        kind = message["type"]
+        if kind == "websocket.accept":
+            headers = self._with_alt_svc(message.get("headers", ()))
+            await self._give({**message, "headers": headers})
+            self._is_open = True
+            self._side.websockets.add(self)
+            self._status = _OK if self._scope["http_version"] == "2" else _SWITCHING_PROTOCOLS
+            self._answered()
+        elif kind == "websocket.http.response.start":
+            headers = self._with_alt_svc(message.get("headers", ()))
+            await self._give({**message, "headers": headers})
+            self._status = message["status"]
+        else:
+            await self._give(message)
+            if kind == "websocket.close":
+                self._is_open = False
+                self._side.websockets.discard(self)
+                if self._status is None:
+                    self._status = _FORBIDDEN
+
+    async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
+        self._is_gone = True
+        self._status = status
+        headers = [(b"content-length", b"0"), *lines, self._side.alt_svc_for(self._scope)]
+        with contextlib.suppress(ClientDisconnectedError):
+            await self._give(
+                {"type": "websocket.http.response.start", "status": status, "headers": headers}
+            )
+            await self._give({"type": "websocket.http.response.body", "body": b""})
+        self._answered()
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this name."""
+    for found, value in scope["headers"]:
+        if found == name:
+            return str(value, "latin-1")
+    return None

@@ -1,0 +1,1 @@
+"""ASGI applications over real connections."""
