@@ -53,7 +53,7 @@ async def close_sessions(
 
 async def sessions_flushed(
     connection: WebTransportConnection, h3: H3Connection, deadline: float
-) -> None:
+) -> bool:
     """Wait until the peer has read the end of every session, or is gone.
 
     An acknowledgement only means that the peer's QUIC stack has the data: a CONNECTION_CLOSE
@@ -65,6 +65,9 @@ async def sessions_flushed(
         connection: The connection.
         h3: Its HTTP/3 side.
         deadline: Wait for acknowledgements until then, on the clock of the loop.
+
+    Returns:
+        Whether the peer has everything: no session, request or tunnel still has something to send.
 
     Cancellation: safe.
     """
@@ -90,7 +93,7 @@ async def sessions_flushed(
                 _logger.debug(
                     "connection %s: the peer did not acknowledge the end", connection.connection_id
                 )
-            return
+            return False
         arm = partial(_arm, waiting or streams, waiters)
         try:
             if await waiters.wait(min(left, patience), arm=arm):
@@ -100,8 +103,9 @@ async def sessions_flushed(
                 stream.set_acked_waiter(None)
                 stream.set_read_waiter(None)
         if presence.is_gone():
-            return
+            return False
         patience = presence.patience / LOOKS
+    return not h3.tunnels and all(one.session is not None for one in h3.requests.values())
 
 
 class Closing:

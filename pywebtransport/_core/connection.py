@@ -446,6 +446,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
+        delivered = False
         try:
             if self._driver is not None:
                 # After the time is up: the remaining peers do not answer.
@@ -454,11 +455,15 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                         async with while_present(self, deadline):
                             sessions = list(self._sessions.values())
                             await close_sessions(sessions, before(deadline), code, reason)
-                    await sessions_flushed(self, self._driver.h3, deadline)
+                    delivered = await sessions_flushed(self, self._driver.h3, deadline)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
         finally:
-            self.close_nowait(code, reason)
+            if delivered and not self._sessions:
+                # Nothing is left to send first: CONNECTION_CLOSE leaves with what others send.
+                self._shut(reason, flush=False)
+            else:
+                self.close_nowait(code, reason)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
@@ -776,8 +781,13 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         finally:
             self._shut(reason)
 
-    def _shut(self, reason: str = "") -> None:
-        """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
+    def _shut(self, reason: str = "", *, flush: bool = True) -> None:
+        """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection.
+
+        Args:
+            reason: For the peer's log.
+            flush: Send it now instead of at the end of the turn.
+        """
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
@@ -785,7 +795,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
-                self.flush_nowait()
+                if flush:
+                    self.flush_nowait()
             except BaseException:  # whatever it is, no caller may wait for an end that cannot come
                 self._become_closed(ConnectionState.FAILED)
                 raise
