@@ -260,6 +260,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     @property
     def error(self) -> WebTransportError | None:
         """Why the connection ended; None while it is open."""
+        if self._error is None and self.is_closed:
+            self._error = self._get_loss()
         return self._error
 
     @property
@@ -374,7 +376,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                 operation="settings",
             )
         if not self._ready:
-            raise self._error or ConnectionError("the connection closed before it was ready")
+            raise self.error or ConnectionError("the connection closed before it was ready")
 
     def get_ready_session_id(self) -> SessionId | None:
         """Return the ID of an accepted session that has no object yet, or None."""
@@ -459,8 +461,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
         finally:
-            if delivered and not self._sessions:
-                # Nothing is left to send first: CONNECTION_CLOSE leaves with what others send.
+            if delivered and not self._sessions:  # there is nothing to send first
                 self._shut(reason, flush=False)
             else:
                 self.close_nowait(code, reason)
@@ -677,7 +678,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     ) -> H3Session:
         driver = self._driver
         if driver is None or not self.is_connected:
-            raise self._error or ConnectionError(
+            raise self.error or ConnectionError(
                 f"cannot open a session: the connection is {self._state}"
             )
         origin = headers.pop("origin", None)
@@ -782,12 +783,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             self._shut(reason)
 
     def _shut(self, reason: str = "", *, flush: bool = True) -> None:
-        """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection.
-
-        Args:
-            reason: For the peer's log.
-            flush: Send it now instead of at the end of the turn.
-        """
+        """Send CONNECTION_CLOSE, or let it leave with the rest of this turn."""
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
@@ -867,17 +863,16 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self.on_credentials is not None:
             self.on_credentials(ticket, token)
 
-    def _quic_closed(self, info: CloseInfo, error: WebTransportError) -> None:
+    def _quic_closed(self, info: CloseInfo, error: WebTransportError | None) -> None:
         if self.is_closed:
             return
-        if self._error is None:
-            self._error = error
+        self._error = self._error or error  # None: the property creates it when it is needed
         clean = info.kind == "application" and info.code in (0, ErrorCodes.H3_NO_ERROR)
         expected = (clean or self._state is ConnectionState.CLOSING) and not self.error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:
             self._emit_nowait(
-                EventType.CONNECTION_LOST, {"connection_id": self._id, "error": str(error)}
+                EventType.CONNECTION_LOST, {"connection_id": self._id, "error": str(self.error)}
             )
 
     def _become_closed(self, state: ConnectionState) -> None:
