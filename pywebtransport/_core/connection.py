@@ -462,7 +462,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                 await Turns.of(asyncio.get_running_loop()).pause()
         finally:
             if delivered and not self._sessions:  # there is nothing to send first
-                self._shut(reason, flush=False)
+                self._shut(reason, urgent=False)
             else:
                 self.close_nowait(code, reason)
         await self.wait_closed()
@@ -782,8 +782,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         finally:
             self._shut(reason)
 
-    def _shut(self, reason: str = "", *, flush: bool = True) -> None:
-        """Send CONNECTION_CLOSE, or let it leave with the rest of this turn."""
+    def _shut(self, reason: str = "", *, urgent: bool = True) -> None:
+        """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
@@ -791,8 +791,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
-                if flush:
-                    self.flush_nowait()
+                self.flush_nowait(urgent=urgent)
             except BaseException:  # whatever it is, no caller may wait for an end that cannot come
                 self._become_closed(ConnectionState.FAILED)
                 raise
@@ -815,10 +814,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             return None
         return driver.error(self, driver.quic.close_info)
 
-    def flush_nowait(self) -> None:
-        """Send what is queued now instead of at the end of the turn of the event loop."""
+    def flush_nowait(self, *, urgent: bool = True) -> None:
+        """Send what is queued now instead of at the end of the turn (see ``Endpoint.flush``)."""
         if self._endpoint is not None:
-            self._endpoint.flush()
+            self._endpoint.flush(urgent=urgent)
 
     def _settings_received(self, settings: Mapping[int, int]) -> None:
         self._ready = True
