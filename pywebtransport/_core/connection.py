@@ -448,7 +448,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
-        delivered = False
+        told = delivered = False
         try:
             if self._driver is not None:
                 # After the time is up: the remaining peers do not answer.
@@ -457,9 +457,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                         async with while_present(self, deadline):
                             sessions = list(self._sessions.values())
                             await close_sessions(sessions, before(deadline), code, reason)
-                    delivered = await sessions_flushed(self, self._driver.h3, deadline)
+                    told = await sessions_flushed(self, self._driver.h3, deadline)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
+            delivered = told  # and nobody cancelled this: the event loop goes on
         finally:
             if delivered and not self._sessions:  # there is nothing to send first
                 self._shut(reason, urgent=False)
