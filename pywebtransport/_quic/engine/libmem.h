@@ -17,7 +17,7 @@
 
 #include "internal.h"
 
-/* Allowance on top of credit and bytes in flight. An idle connection uses 24 KiB, and one that
+/* Allowance on top of credit and bytes in flight. An idle connection uses 26 KiB, and one that
  * opens streams as fast as it can uses less than a mebibyte. */
 #define QE_LIBMEM_SPARE ((uint64_t)6 << 20)
 /* What a connection may take, beyond its flight, without being counted for the process. */
