@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ..utils._extras import require
 from ..utils._logs import shared_log
 from ..utils._networks import AddressCounts, client_network
 from ._types import AsgiApp
@@ -25,9 +24,7 @@ __all__ = [
     "Listening",
     "TcpFront",
     "end_connections",
-    "make_front",
     "remote_host",
-    "require_front",
 ]
 
 BACKLOG: Final = 2048
@@ -136,43 +133,6 @@ class FrontOptions:
     admission: Admission
     handshake_timeout: float
     max_head: int
-
-
-def require_front(*, http2: bool) -> None:
-    """Check that the packages of a front are installed.
-
-    Args:
-        http2: As for ``make_front``.
-
-    Raises:
-        ConfigurationError: One is missing; the message has the command that installs it.
-    """
-    if http2:
-        require("hypercorn", extra="http2")
-        return
-    require("uvicorn", extra="asgi")
-    require("httptools", extra="asgi")
-    require("wsproto", extra="asgi")
-
-
-def make_front(options: FrontOptions, *, http2: bool) -> TcpFront:
-    """Return a front that has not started.
-
-    Args:
-        options: Its options.
-        http2: Speak HTTP/2, too: by hypercorn instead of uvicorn.
-
-    Raises:
-        ConfigurationError: A package is missing.
-    """
-    require_front(http2=http2)
-    if http2:
-        from ._hypercorn import HypercornFront
-
-        return HypercornFront(options)
-    from ._uvicorn import UvicornFront
-
-    return UvicornFront(options)
 
 
 class Listening:

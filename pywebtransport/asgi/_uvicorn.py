@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import logging
 import socket
@@ -163,7 +164,7 @@ class _Server(uvicorn.Server):
         try:
             while not self.stopping.is_set():
                 await self.on_tick(0)
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(builtins.TimeoutError):
                     async with asyncio.timeout(_TICK):
                         await self.stopping.wait()
         finally:
