@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import math
 import socket
 import ssl
 import termios
@@ -128,11 +129,14 @@ class FrontOptions:
         admission: Counts and limits the connections.
         handshake_timeout: Seconds for the TLS handshake, and then for the head of a request.
         max_head: Bytes that the head of a request may have.
+        write_timeout: Seconds that a client may take none of the bytes that wait for it; None: no
+            limit.
     """
 
     admission: Admission
     handshake_timeout: float
     max_head: int
+    write_timeout: float | None
 
 
 class Listening:
@@ -140,6 +144,7 @@ class Listening:
 
     Args:
         sockets: The sockets, bound.
+        write_timeout: See ``FrontOptions``.
         serve: Starts a server of the event loop on one of them.
         accept: Takes a connection that was accepted elsewhere.
     """
@@ -147,10 +152,12 @@ class Listening:
     def __init__(
         self,
         sockets: list[socket.socket],
+        write_timeout: float | None,
         serve: Callable[[socket.socket], Awaitable[asyncio.Server]],
         accept: Callable[[socket.socket], object],
     ) -> None:
         self._sockets = sockets
+        self._patience = math.ceil((write_timeout or 0) * 1000)  # 0: as long as the system likes
         self._serve = serve
         self._accept = accept
         # The event loop closes those that it gets. The supervisor of workers has them open, so
@@ -168,6 +175,7 @@ class Listening:
             for sock in self._sockets:
                 for level, option, value in _KEEP_ALIVE:
                     sock.setsockopt(level, option, value)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._patience)
                 self._own.append(sock.dup())
                 self._servers.append(await self._serve(sock))
         except BaseException:

@@ -150,6 +150,7 @@ class TcpSide:
                 admission=self._admission,
                 handshake_timeout=config.handshake_timeout,
                 max_head=config.max_field_section_size,
+                write_timeout=config.write_timeout,
             )
             front = make_front(options, http2=self._http2)
             await front.start(self.serve, sockets, self._tls.context)
