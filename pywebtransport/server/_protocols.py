@@ -28,7 +28,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Frameworks describe their three arguments in ways of their own.
+AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[object]]
 
 
 class SessionServer(Protocol):

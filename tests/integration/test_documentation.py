@@ -56,6 +56,19 @@ class Run:
 
 
 RUNS = {
+    "docs/howto/asgi.md": Run(
+        before="""
+            from pywebtransport import ClientConfig
+            async def visit(server):
+                where = f"https://localhost:{server.server.local_address[1]}/room/7"
+                config = ClientConfig(server_certificate_hashes=[certificate_hash])
+                async with WebTransportClient(config=config) as c, c.connect(where) as inside:
+                    assert await inside.datagrams.receive() == b"this is 7"
+                    await inside.datagrams.send(b"echo")
+                    assert await inside.datagrams.receive() == b"echo"
+            """,
+        replace={"await server.listen()": "await server.listen(); await visit(server)"},
+    ),
     "docs/howto/browsers.md": Run(after={1: "config.validate()"}),
     "docs/howto/certificates.md": Run(
         after={

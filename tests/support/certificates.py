@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +31,15 @@ class Pair:
     def hash(self) -> bytes:
         """SHA-256 of the leaf."""
         return certificate_hash(self.certfile)
+
+    @property
+    def key_hash(self) -> str:
+        """SHA-256 of the leaf's public key, in base64: what Chromium's list of keys takes."""
+        certificate = x509.load_der_x509_certificate(self.der)
+        key = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return base64.b64encode(hashlib.sha256(key).digest()).decode()
 
     @property
     def files(self) -> dict[str, str]:

@@ -41,7 +41,10 @@ FOREIGN = {
     "our fixtures": "pair serving",
     "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
-    "browsers": "AbortError NetworkError cancel protocols session.closed writer.ready",
+    "browsers": "AbortError NetworkError WebSocket cancel fetch protocols session.closed "
+    "writer.ready",
+    "frameworks": "DJANGO_SETTINGS_MODULE ProtocolTypeRouter StreamingResponse asgi.py "
+    "database_sync_to_async request.stream settings.configure",
     "other libraries": "asgiref.sync.sync_to_async bbr1 cleanup_ctx numpy.frombuffer "
     "numpy.ascontiguousarray",
     # The example of a glob in the library's C.

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "browser"
 PROGRAMS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "browser_echo.py")
+FRAMEWORKS = sorted((ROOT / "examples" / "frameworks").glob("*.py"))
 PAGES = [path.with_suffix(".html") for path in PROGRAMS if not path.name.startswith("_")]
 TEXTS = [*EXAMPLES.iterdir(), *(ROOT / "examples" / "js").rglob("*.js")]
 PICTURES = ROOT / "docs" / "_static" / "examples"
@@ -20,6 +21,14 @@ FETCHED = re.compile(
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 150
+
+
+@pytest.mark.parametrize("path", FRAMEWORKS, ids=lambda path: path.name)
+def test_applications_are_one_short_file(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 80
+    assert f"`{path.name}`" in (ROOT / "examples" / "README.md").read_text()
+    pages = (ROOT / "docs" / "howto").glob("*.md")
+    assert any(f"examples/frameworks/{path.name}" in page.read_text() for page in pages)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
