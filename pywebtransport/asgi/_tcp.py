@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import logging
 import socket
@@ -11,14 +12,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import ServerConfig
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, ServerError
 from ..server._access import log_access
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
+from ._drivers import make_front, require_front
 from ._errors import ClientDisconnectedError
-from ._front import Admission, FrontOptions, TcpFront, make_front, require_front
+from ._front import Admission, FrontOptions, TcpFront
 from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
 
@@ -136,7 +138,8 @@ class TcpSide:
 
         Raises:
             CertificateError: A certificate cannot be used.
-            OSError: A socket cannot listen. In both cases, all are closed.
+            OSError: A socket cannot listen.
+            ServerError: ``stop`` was called meanwhile. All sockets are closed in each case.
         """
         config = self._asgi.server.config
         try:
@@ -148,9 +151,13 @@ class TcpSide:
                 admission=self._admission,
                 handshake_timeout=config.handshake_timeout,
                 max_head=config.max_field_section_size,
+                write_timeout=config.write_timeout,
             )
             front = make_front(options, http2=self._http2)
             await front.start(self.serve, sockets, self._tls.context)
+            if self._stopping:
+                await front.stop(0.0)
+                raise ServerError("the server was closed while it began to listen")
         except BaseException:
             for sock in sockets:
                 sock.close()
@@ -334,7 +341,7 @@ class _TcpRequest(_Exchange):
             # After the body, the application waits for the end of the client.
             async with asyncio.timeout(None if self._is_read else self._requests.timeout):
                 message = await self._next()
-        except TimeoutError:
+        except builtins.TimeoutError:
             await self._refuse(_REQUEST_TIMEOUT)
             return {"type": "http.disconnect"}
         if message["type"] == "http.request":
