@@ -107,6 +107,7 @@ async def test_the_answer_has_what_the_application_says(playing: Playing) -> Non
         assert response.get("date") is not None
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("version", ["12", "13, 8", "", None])
 async def test_another_version_is_answered_with_400(
     certs: Certificates, version: str | None
@@ -173,6 +174,7 @@ async def test_a_client_that_leaves_before_the_answer(playing: Playing) -> None:
             await call.send("accept")
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "kind", "text"),
     [
@@ -260,6 +262,7 @@ async def test_pings_are_answered_while_the_application_is_busy(playing: Playing
             assert await client.next() == Pong(b"%d" % number)
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "kind", "text"),
     [
@@ -390,6 +393,7 @@ async def test_an_abrupt_end_is_1006(playing: Playing, how: str) -> None:
             await call.send("send", text="x")
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
