@@ -15,9 +15,9 @@ from ..exceptions import ConfigurationError, StreamError
 from ..h3._constants import H3Error
 from ..h3._exchange import NO_EXCHANGE_EVENTS
 from ..server._requests import CLIENT_CLOSED_REQUEST
-from ..utils._text import printable
 from ..utils._timing import get_timestamp
 from ._errors import AsgiMessageError, ClientDisconnectedError
+from ._messages import required, shown
 from ._scope import head_of, http_scope
 from ._types import Message
 
@@ -40,6 +40,7 @@ _REQUEST_TIMEOUT: Final = 408
 _CONTENT_TOO_LARGE: Final = 413
 _INTERNAL_SERVER_ERROR: Final = 500
 _SERVICE_UNAVAILABLE: Final = 503
+_NO_BODY: Final = frozenset({204, 205, 304})
 _EMPTY: Final = (b"content-length", b"0")
 
 # How far the response is.
@@ -66,6 +67,7 @@ class HttpRequest:
         "_connection",
         "_exchange",
         "_expects_continue",
+        "_has_body",
         "_is_answered",
         "_is_gone",
         "_is_read",
@@ -89,6 +91,7 @@ class HttpRequest:
         self._exchange = exchange
         self._started_at = get_timestamp()
         self._expects_continue = head_of(exchange.request).expects_continue
+        self._has_body = exchange.request.method != "HEAD"  # the response
         self._is_read = False  # the body, to its end
         self._is_gone = False  # the client, or the request was refused
         self._is_answered = False  # counted and logged
@@ -182,7 +185,7 @@ class HttpRequest:
             ClientDisconnectedError: The client is gone.
             AsgiMessageError: The message is not allowed, or not now.
         """
-        kind = message["type"]
+        kind = required(message, "type")
         if self._is_gone:
             raise _disconnected()
         if kind == "http.response.body":
@@ -192,11 +195,11 @@ class HttpRequest:
         elif kind == "http.response.trailers":
             self._send_trailers(message)
         elif kind == "http.response.pathsend":
-            await self._send_file(message["path"])
+            await self._send_file(required(message, "path"))
         elif kind == "http.response.early_hint":
-            self._send_hints(message["links"])
+            self._send_hints(required(message, "links"))
         else:
-            raise AsgiMessageError(f"an HTTP request has no message of the type {_shown(kind)}")
+            raise AsgiMessageError(f"an HTTP request has no message of the type {shown(kind)}")
 
     # ------------------------------------------------------------------ internal
 
@@ -206,11 +209,12 @@ class HttpRequest:
     def _start(self, message: Message) -> None:
         if self._phase != _NOTHING:
             raise AsgiMessageError("http.response.start: the response has begun already")
-        status = message["status"]
-        if not isinstance(status, int) or not 200 <= status <= 999:
-            raise AsgiMessageError(f"status = {_shown(status)}: expected 200 to 599")
+        status = required(message, "status")
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise AsgiMessageError(f"status = {shown(status)}: expected 200 to 599")
         self._lines = response_lines(message.get("headers", ()))
         self._status = int(status)
+        self._has_body &= status not in _NO_BODY
         self._trailers = bool(message.get("trailers", False))
         self._phase = _HELD
 
@@ -218,7 +222,7 @@ class HttpRequest:
         exchange = self._exchange
         if type(data) is not bytes:
             if not isinstance(data, bytes | bytearray | memoryview):
-                raise AsgiMessageError(f"body = {_shown(data)}: expected bytes")
+                raise AsgiMessageError(f"body = {shown(data)}: expected bytes")
             data = bytes(data)
         phase = self._phase
         if phase not in (_HELD, _STARTED):
@@ -235,13 +239,18 @@ class HttpRequest:
         except (ConfigurationError, StreamError) as error:
             self._phase = phase
             raise self._refused(error) from error
-        self._server.server.http_requests.sent += len(data)
+        if self._has_body:
+            self._server.server.http_requests.sent += len(data)
         if fin:
             self._completed()
+        elif not self._has_body:
+            await asyncio.sleep(0)  # nothing else makes an endless body wait
         elif exchange.is_full and not self._is_gone:
             if self._writers is None:
                 self._writers = EagerWaiters(asyncio.get_running_loop())
-            await self._writers.wait()
+            limit = self._server.server.http_requests.write_timeout
+            if not await self._writers.wait(limit) and not self._is_gone:
+                self._give_up(_REQUEST_TIMEOUT, H3Error.REQUEST_CANCELLED)
             if self._is_gone:
                 raise _disconnected()
 
@@ -272,12 +281,11 @@ class HttpRequest:
                 "http.response.pathsend: it follows http.response.start, in place of the body"
             )
         if not os.path.isabs(path):
-            raise AsgiMessageError(f"path = {_shown(path)}: expected an absolute path")
+            raise AsgiMessageError(f"path = {shown(path)}: expected an absolute path")
         run = asyncio.get_running_loop().run_in_executor
         file = await run(None, lambda: open(path, "rb", buffering=0))  # noqa: SIM115
         try:
-            more = self._exchange.request.method != "HEAD"
-            while more and (piece := await run(None, file.read, _FILE_PIECE)):
+            while self._has_body and (piece := await run(None, file.read, _FILE_PIECE)):
                 if self._is_gone:
                     raise _disconnected()
                 await self._send_body(piece, True)
@@ -374,7 +382,7 @@ def _pairs(headers: Iterable[Iterable[bytes]]) -> _Lines:
         for name, value in headers:
             if type(name) is not bytes or type(value) is not bytes:
                 kinds = f"{type(name).__name__} and {type(value).__name__}"
-                raise AsgiMessageError(f"header {_shown(name)}: expected bytes, got {kinds}")
+                raise AsgiMessageError(f"header {shown(name)}: expected bytes, got {kinds}")
             lines.append((name, value))
     except (TypeError, ValueError):
         raise AsgiMessageError("headers: expected pairs of names and values") from None
@@ -397,7 +405,3 @@ def _date_line() -> tuple[bytes, bytes]:
 
 def _disconnected() -> ClientDisconnectedError:
     return ClientDisconnectedError("the client has left, or cancelled the request", remote=True)
-
-
-def _shown(value: object) -> str:
-    return f"'{printable(value)}'"

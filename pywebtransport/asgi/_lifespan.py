@@ -11,6 +11,7 @@ from ..utils._stuck import end_tasks
 from ..utils._tasks import is_being_cancelled
 from ..utils._text import printable
 from ._errors import AsgiMessageError, LifespanError
+from ._messages import required
 from ._types import AsgiApp, Message
 
 __all__ = ["LIFESPANS", "Lifespan"]
@@ -164,7 +165,7 @@ class Lifespan:
         return message
 
     async def _send(self, message: Message) -> None:
-        kind = message["type"]
+        kind = required(message, "type")
         for event, answer in self._answers.items():
             if kind in (f"{event}.complete", f"{event}.failed"):
                 if self._told != event or answer.done():

@@ -279,13 +279,12 @@ class _SessionEvents:
         data = _data(message)
         is_end = _flag(message, "end_stream", False)
         entry = self._find(message, WebTransportSendStream)
-        if entry is None:
-            if self._past.is_finished(message["stream"]):
+        if entry is None or not entry.sends:
+            was_finished = self._past.is_finished(message["stream"])
+            if entry is not None:
+                was_finished = not entry.is_cut
+            if was_finished and (len(data) or not is_end):  # finishing twice is no mistake
                 raise _finished(message["stream"])
-            return
-        if not entry.sends:
-            if not entry.is_cut:
-                raise _finished(entry.stream_id)
             return  # an event tells that the peer has stopped the stream, or a reset was sent
         stream = _of(entry, WebTransportSendStream)
         try:

@@ -128,8 +128,8 @@ class ServerConfig(BaseConfig):
     one is answered with 413, or the stream is reset if the answer has begun. None: no limit."""
 
     max_requests: int = DEFAULT_MAX_REQUESTS
-    """HTTP requests at a time that an application of ``ServerApp.mount`` serves, all connections
-    together; further ones are answered with 503 and ``retry-after``."""
+    """HTTP requests at a time that an application of ``ServerApp.mount`` serves, with WebSockets,
+    all connections together; further ones are answered with 503 and ``retry-after``."""
 
     max_sessions: int = DEFAULT_MAX_SESSIONS
     """Sessions at a time, all connections together. Further ones are answered with 429, or refused

@@ -189,6 +189,7 @@ class Losses:
                 "datagrams that came before their session were dropped",
                 "early datagram",
             ),
+            (stats.requests_limited, "HTTP requests were refused for max_requests", ""),
             (stats.workers_died, "worker processes died", ""),
         ):
             if count:

@@ -46,6 +46,7 @@ class Requests:
         handler: Gets each request; None: the HTTP/3 layer answers with 404 or 405.
         accepts_websockets: The handler takes requests for WebSockets (RFC 9220), too.
         timeout: Seconds that an application waits for more of a request; None: no limit.
+        write_timeout: Seconds that an application waits to send more; None: no limit.
         max_body: Largest request body in bytes; None: no limit.
         tasks: The tasks of requests that are being served, by an object of their own.
         received: Bytes of request bodies that applications have read.
@@ -69,6 +70,7 @@ class Requests:
         "sent",
         "tasks",
         "timeout",
+        "write_timeout",
     )
 
     def __init__(self, config: ServerConfig, logger: logging.Logger, stats: ServerStats) -> None:
@@ -88,6 +90,7 @@ class Requests:
         self._logs = config.access_log
         self.timeout = config.request_timeout
         self.max_body = config.max_request_body
+        self.write_timeout = config.write_timeout
 
     def requested(
         self, connection: WebTransportConnection, exchange: H3Exchange, *, closing: bool
@@ -181,14 +184,21 @@ class Requests:
         self._stats.handler_errors += 1
 
     async def finish(self, seconds: float) -> None:
-        """Wait until all requests have ended, for a limited time."""
+        """Wait until all requests have ended, for a limited time.
+
+        A request that waits here itself is left out.
+        """
         deadline = clock.monotonic() + seconds
-        while self.tasks and (left := deadline - clock.monotonic()) > 0:
-            await asyncio.wait(self.tasks.values(), timeout=left)
+        while (tasks := self._others()) and (left := deadline - clock.monotonic()) > 0:
+            await asyncio.wait(tasks, timeout=left)
 
     def cancel(self) -> None:
         """Cancel all requests, some in each turn of the event loop; they are answered with 503."""
-        cancel_in_turns(list(self.tasks.values()))
+        cancel_in_turns(self._others())
+
+    def _others(self) -> list[asyncio.Task[None]]:
+        current = asyncio.current_task()
+        return [task for task in self.tasks.values() if task is not current]
 
     def refresh(self, stats: ServerStats) -> None:
         """Write the counters into the statistics."""

@@ -26,7 +26,7 @@ from ._draining import check_drain
 from ._exiting import ExitGuard, run_to_end
 from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
-from ._protocols import MiddlewareProtocol
+from ._protocols import AsgiApp, MiddlewareProtocol, MountedApp, SessionServer
 from ._requests import CLIENT_CLOSED_REQUEST
 from ._worker import current_worker
 from .middleware import MiddlewareManager
@@ -34,8 +34,6 @@ from .router import RequestRouter, Route, SessionHandler, check_path
 from .server import WebTransportServer
 
 if TYPE_CHECKING:
-    from ..asgi._application import AsgiServer, Mounted
-    from ..asgi._types import AsgiApp
     from ..session import WebTransportSession
     from ._supervisor import OnListening
 
@@ -76,7 +74,7 @@ class ServerApp(AsyncContext):
             ConfigurationError: A field of ``config`` is out of range.
         """
         self._server = WebTransportServer(config=config)
-        self._mounted: Mounted | None = None
+        self._mounted: MountedApp | None = None
         self.attach(self._server)
         self._router = RequestRouter()
         self._middleware = MiddlewareManager()
@@ -202,7 +200,7 @@ class ServerApp(AsyncContext):
                 already.
             ServerError: The server has been started.
         """
-        from ..asgi._application import Mounted
+        from ..asgi._mounted import Mounted
 
         if self._mounted is not None:
             raise invalid_config(key="app", value=app, reason="an application is mounted already")
@@ -558,7 +556,7 @@ class ServerApp(AsyncContext):
         return server.default_origins(path)
 
     async def _handle_mounted(
-        self, server: WebTransportServer, asgi: AsgiServer, session: WebTransportSession
+        self, server: WebTransportServer, asgi: SessionServer, session: WebTransportSession
     ) -> None:
         """As ``_handle``; sessions that no route has go to the ASGI application."""
         if self._router.match(session.path) is not None:

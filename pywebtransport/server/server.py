@@ -749,6 +749,8 @@ class WebTransportServer(EventEmitter):
         # While a drain goes on, a client may send requests until it has heard of it.
         closing = self._closing and self._draining is None
         self.http_requests.requested(connection, exchange, closing=closing)
+        if not exchange.has_responded and self._endpoint is not None:
+            self._endpoint.quic.woke()  # as for a session
 
     def _request_ended(self) -> None:
         if self._draining is not None:
@@ -756,10 +758,10 @@ class WebTransportServer(EventEmitter):
 
     def certificate_text(self, connection: WebTransportConnection) -> str | None:
         """Advanced: the certificate in PEM form that a client got; None if it is not known."""
-        quic = connection._quic
-        if self._certificates is None or quic is None:
+        h3 = connection.h3
+        if self._certificates is None or h3 is None:
             return None
-        return self._certificates.text_for(quic.server_name)
+        return self._certificates.text_for(h3.quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1

@@ -11,7 +11,7 @@ from pywebtransport import ServerApp, ServerConfig
 
 from .endpoints import Served, Serving
 
-__all__ = ["Call", "Stage", "mounted"]
+__all__ = ["Call", "Stage", "events_until", "mounted", "opened"]
 
 Message = dict[str, Any]
 
@@ -86,3 +86,18 @@ async def mounted(
     block: AbstractAsyncContextManager[Served] = serving(app)
     async with block as served:
         yield served
+
+
+async def events_until(call: Call, kind: str) -> list[Message]:
+    """The events of a session up to the first of a type."""
+    events = [await call.receive()]
+    while events[-1]["type"] != f"webtransport.{kind}":
+        events.append(await call.receive())
+    return events
+
+
+async def opened(call: Call, **fields: Any) -> int:
+    """Let the application open a stream; its ID."""
+    await call.send("stream.open", **fields)
+    event = (await events_until(call, "stream.opened"))[-1]
+    return int(event["stream"])

@@ -374,6 +374,9 @@ async def test_bad_start_is_an_error_of_the_application(
     [
         ([{"type": "http.response.body"}], "start comes first"),
         ([start(), start()], "has begun already"),
+        ([{}], "has no 'type'"),
+        ([[]], "has no 'type'"),
+        ([{"type": "http.response.start"}], "has no 'status'"),
         ([{"type": "websocket.accept"}], "no message of the type"),
         ([start(), {"type": "http.response.body", "body": "text"}], "expected bytes"),
         ([start(), {"type": "http.response.trailers"}], "follow a complete body"),
@@ -483,6 +486,23 @@ async def test_responses_without_body(
             response = await asgi.client.request(method, path)
             assert (response.status, response.body) == (status, b"")
             assert response.get("content-length") == length
+
+
+async def test_endless_body_of_a_head_request_lets_others_run(certs: Certificates) -> None:
+    """Nothing of it is sent, so no full buffer makes the application wait."""
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        while True:
+            await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+
+    async with asgi_served(certs, by_path(endless=endless, hello=hello)) as asgi:
+        exchange = asgi.client.open("HEAD", "/endless")
+        assert (await exchange.head()).status == 200
+        assert (await asgi.client.get("/hello")).body == b"hello"
+        exchange.cancel()
+        await until(lambda: not asgi.server.http_requests.tasks)
+        assert (await asgi.server.get_server_stats())["response_bytes"] == 5
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tests.support.http3 import http3
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until
 
+INTERNAL_ERROR = 0x102
 EXCESSIVE_LOAD = 0x107
 REQUEST_CANCELLED = 0x10C
 
@@ -64,6 +65,8 @@ async def test_max_requests(certs: Certificates, caplog: pytest.LogCaptureFixtur
         assert (await asgi.client.get("/")).status == 200
         stats = await asgi.server.get_server_stats()
         assert (stats["requests"], stats["requests_limited"]) == (4, 1)
+        issues = await asgi.server.diagnose_issues()
+        assert "1 HTTP requests were refused for max_requests" in issues
     assert "refused / with status 503: max_requests=2 is reached" in caplog.text
 
 
@@ -147,6 +150,28 @@ async def test_request_timeout_begins_anew_with_each_piece(certs: Certificates) 
             await asyncio.sleep(4)
         exchange.send(b"", True)
         assert (await exchange.finish()).body == b"abababab"
+
+
+async def test_client_that_does_not_read(certs: Certificates) -> None:
+    """``write_timeout`` limits each wait of ``send``, as it does on streams of a session."""
+    errors = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        try:
+            while True:
+                body = bytes(1_000_000)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        except OSError as error:
+            errors.append(error)
+            raise
+
+    async with asgi_served(certs, app, write_timeout=0.05) as asgi:
+        exchange = asgi.client.open("GET", "/")
+        await exchange.head()
+        await until(lambda: not asgi.server.http_requests.tasks)
+        assert await exchange.reset_code() == REQUEST_CANCELLED
+    assert len(errors) == 1
 
 
 async def test_more_requests_than_streams(certs: Certificates) -> None:
@@ -461,6 +486,42 @@ async def test_end_without_drain_cancels(certs: Certificates) -> None:
         assert not asgi.server.http_requests.tasks
         assert [(await each.finish()).status for each in exchanges] == [503, 503]
     assert sorted(cancelled) == ["/one", "/two"]
+
+
+@pytest.mark.loops("virtual")
+async def test_drain_ends_after_its_time(certs: Certificates) -> None:
+    """A request without response is answered with 503, one with half a response is reset."""
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        await asyncio.Event().wait()
+
+    async with asgi_served(certs, by_path(wait=wait, half=half), drain_timeout=3.0) as asgi:
+        exchanges = [asgi.client.open("GET", path) for path in ("/wait", "/half")]
+        await until(lambda: len(asgi.server.http_requests.tasks) == 2)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asgi.server.close()
+        assert 3.0 <= loop.time() - began < 4.0
+        assert (await exchanges[0].finish()).status == 503
+        assert await exchanges[1].reset_code() == INTERNAL_ERROR
+
+
+async def test_request_that_closes_the_server(certs: Certificates) -> None:
+    closed = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, b"bye")
+        await asgi.server.close(drain_timeout=20)
+        closed.set()
+
+    async with asgi_served(certs, app) as asgi:
+        assert (await asgi.client.get("/")).body == b"bye"
+        await closed.wait()
 
 
 async def test_configuration_can_be_changed_before_the_start(certs: Certificates) -> None:
