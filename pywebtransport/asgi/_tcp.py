@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import logging
 import socket
@@ -17,8 +18,9 @@ from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
+from ._drivers import make_front, require_front
 from ._errors import ClientDisconnectedError
-from ._front import Admission, FrontOptions, TcpFront, make_front, require_front
+from ._front import Admission, FrontOptions, TcpFront
 from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
 
@@ -148,6 +150,7 @@ class TcpSide:
                 admission=self._admission,
                 handshake_timeout=config.handshake_timeout,
                 max_head=config.max_field_section_size,
+                write_timeout=config.write_timeout,
             )
             front = make_front(options, http2=self._http2)
             await front.start(self.serve, sockets, self._tls.context)
@@ -334,7 +337,7 @@ class _TcpRequest(_Exchange):
             # After the body, the application waits for the end of the client.
             async with asyncio.timeout(None if self._is_read else self._requests.timeout):
                 message = await self._next()
-        except TimeoutError:
+        except builtins.TimeoutError:
             await self._refuse(_REQUEST_TIMEOUT)
             return {"type": "http.disconnect"}
         if message["type"] == "http.request":
