@@ -49,6 +49,8 @@ _VERSION: Final = b"13"
 _CHUNK: Final = 65536
 _STEP: Final = 8
 """Frames that are handled between two looks at the clock."""
+_IN_A_ROW: Final = 64
+"""Messages that are taken without waiting before other tasks get a turn."""
 _PIECES: Final = 1024
 """Pieces of a message that are put together into one."""
 
@@ -118,6 +120,7 @@ class _WebSocket:
         self._blocks: list[Any] = []
         self._size = 0
         self._waiting: Message | None = None
+        self._taken = 0  # messages in a row without waiting
         self._disconnect: Message | None = None
         self._is_reading = False  # or will go on to read in a later turn
         self._pong: bytes | None = None  # to be sent when there is room
@@ -182,6 +185,10 @@ class _WebSocket:
         if not self._is_connect_told:
             self._is_connect_told = True
             return {"type": "websocket.connect"}
+        self._taken += 1
+        if self._taken >= _IN_A_ROW:  # an application that never waits
+            self._taken = 0
+            await self._connection.turns.pause()
         while True:
             message = self._waiting
             if message is not None:
@@ -190,6 +197,7 @@ class _WebSocket:
                 return message
             if self._disconnect is not None:
                 return dict(self._disconnect)
+            self._taken = 0
             await self._readers.wait()
 
     async def send(self, message: Message) -> None:

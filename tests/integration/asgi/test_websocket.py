@@ -265,6 +265,15 @@ async def test_a_message_in_thousands_of_frames_leaves_turns_to_others(playing: 
                 turns += 1
                 await asyncio.sleep(0)
 
+        # Small messages, one after the other.
+        client.exchange.send(client.frame(TextMessage(data="small")) * 4000)
+        await until(lambda: not client.exchange.stream.queued)
+        counting = asyncio.create_task(count())
+        for _ in range(4000):
+            assert (await call.receive())["text"] == "small"
+        counting.cancel()
+        assert turns > 5
+        turns = 0
         frames = [b"\x01\x81\0\0\0\0x", *[b"\x00\x81\0\0\0\0x"] * 20_000, b"\x80\x80\0\0\0\0"]
         data = b"".join(frames)
         client.exchange.send(data)
