@@ -312,6 +312,7 @@ class _TcpRequest(_Exchange):
 
     _is_read = False  # the body, to its end
     _is_complete = False  # the response
+    _is_told = False  # the application, of the end
     _read = 0
 
     async def _run(self) -> None:
@@ -331,7 +332,7 @@ class _TcpRequest(_Exchange):
 
     async def receive(self) -> Message:
         """Return the next event."""
-        if self._is_gone:
+        if self._is_gone or self._is_told:  # hypercorn would say it once
             return {"type": "http.disconnect"}
         try:
             # After the body, the application waits for the end of the client.
@@ -349,8 +350,9 @@ class _TcpRequest(_Exchange):
             if most is not None and self._read > most:
                 await self._refuse(_CONTENT_TOO_LARGE)
                 return {"type": "http.disconnect"}
-        elif not self._is_complete:
-            self._is_gone = True
+        else:
+            self._is_told = True
+            self._is_gone = not self._is_complete
         return message
 
     async def send(self, message: Message) -> None:

@@ -412,6 +412,10 @@ ON_TCP = {
     ("http", "hypercorn"): {
         **_RENAMED,
         **_RAISED,
+        ("after the response", "events"): (
+            "['a body of 0 bytes', 'http.disconnect', 'nothing more']",
+            "['a body of 0 bytes', 'http.disconnect', 'http.disconnect']",
+        ),
         ("error within the response", "body"): ("b'begun'", "b''"),
     },
     ("websocket", "uvicorn"): {
