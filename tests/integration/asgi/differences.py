@@ -424,7 +424,7 @@ ON_TCP = {
         **_RAISED,
         **_REFUSED,
         ("newline in a field", "status"): ("200", "500"),
-        ("newline in a field", "send raised"): ("[]", "['RuntimeError', 'RuntimeError']"),
+        ("newline in a field", "send raised"): ("[]", "['RuntimeError', 'UnexpectedMessageError']"),
         ("after the response", "events"): (
             "['a body of 0 bytes', 'http.disconnect', 'nothing more']",
             "['a body of 0 bytes', 'http.disconnect', 'http.disconnect']",
