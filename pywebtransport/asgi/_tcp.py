@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import ServerConfig
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, ServerError
 from ..server._access import log_access
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
@@ -141,7 +141,8 @@ class TcpSide:
 
         Raises:
             CertificateError: A certificate cannot be used.
-            OSError: A socket cannot listen. In both cases, all are closed.
+            OSError: A socket cannot listen.
+            ServerError: ``stop`` was called meanwhile. All sockets are closed in each case.
         """
         config = self._asgi.server.config
         try:
@@ -157,6 +158,9 @@ class TcpSide:
             )
             front = make_front(options, http2=self._http2)
             await front.start(self.serve, sockets, self._tls.context)
+            if self._stopping:
+                await front.stop(0.0)
+                raise ServerError("the server was closed while it began to listen")
         except BaseException:
             for sock in sockets:
                 sock.close()
