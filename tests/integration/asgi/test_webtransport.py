@@ -79,6 +79,7 @@ async def test_the_scope_has_every_field(mounting: Mounting, client_config: Clie
         await session.wait_closed()
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "status"),
     [
@@ -194,6 +195,24 @@ async def test_an_abrupt_end_has_no_code(opening: Opening) -> None:
         await client.abort()
         event = await call.receive()
         assert (event["type"], event["code"]) == ("webtransport.disconnect", None)
+
+
+@pytest.mark.loops("asyncio", "virtual")
+async def test_the_end_of_the_connection_disconnects(opening: Opening) -> None:
+    async with opening() as (client, call):
+        stream = await client.create_bidirectional_stream()
+        await stream.write(b"x")
+        await call.receive()
+        waiting = asyncio.create_task(call.receive())
+        opening_stream = asyncio.create_task(call.send("stream.open"))
+        await opening_stream
+        assert (await waiting)["type"] == "webtransport.stream.opened"
+        assert client.connection is not None
+        await client.connection.close()
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("webtransport.disconnect", 0)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("stream.send", stream=stream.stream_id, data=b"y")
 
 
 async def test_what_came_before_the_end_is_delivered_before_it(opening: Opening) -> None:
@@ -357,6 +376,7 @@ WRONG: list[Wrong] = [
 ]
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(("message", "kind", "text"), WRONG, ids=range(len(WRONG)))
 async def test_wrong_messages_change_nothing(
     opening: Opening, message: dict[str, Any], kind: type[Exception], text: str
@@ -370,6 +390,7 @@ async def test_wrong_messages_change_nothing(
         assert await client.datagrams.receive() == b"unharmed"
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "text"),
     [
@@ -545,3 +566,22 @@ async def echoes(
         assert await session.datagrams.receive() == b"a datagram"
         if welcome is not None:
             assert await (await take_unidirectional(session)).read_all() == welcome
+
+
+@pytest.mark.parametrize("dialect", [2, 7, 14, 16])
+async def test_every_dialect(opening: Opening, dialect: int) -> None:
+    async with opening(client={"dialects": [dialect]}) as (client, call):
+        assert call.scope["extensions"]["webtransport"]["draft"] == client.dialect == dialect
+        stream = await client.create_bidirectional_stream()
+        await stream.write(b"x")
+        event = await call.receive()
+        await call.send("stream.send", stream=event["stream"], data=event["data"])
+        assert await stream.read() == b"x"
+        stream.reset(70_000)
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("webtransport.stream.reset", 70_000)
+        await client.datagrams.send(b"d")
+        assert (await call.receive())["data"] == b"d"
+        await call.send("close", code=9, reason="done")
+        info = await client.wait_closed()
+        assert (info.code, info.reason) == (9, "done")
