@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from .._header_map import HeaderMap
-from .._states import Data, SessionCloseInfo
+from .._states import SessionCloseInfo
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import ConfigurationError, SessionClosedError, SessionError, invalid_config
 from ..session import WebTransportSession
-from ..utils._checks import check_data, check_integer, check_text
+from ..utils._checks import check_integer, check_text
+from ..utils._failures import is_normal_end, log_application_error, name_of
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
-from ._event_streams import AnyEventStream, EventReceiveStream, EventSendStream, EventStream
+from ._event_streams import (
+    AnyEventStream,
+    EventDatagrams,
+    EventReceiveStream,
+    EventSendStream,
+    EventStream,
+)
 from ._types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from .._states import HeadersToSend
 
-__all__ = ["EventDatagrams", "Session"]
+__all__ = ["Session"]
 
-_MAX_DATAGRAMS: Final = 1024
-"""Datagrams that wait for the application; then the oldest is dropped."""
 _SERVED: Final = 100
+
+_logger = logging.getLogger("pywebtransport.asgi")
 
 
 class Session:
@@ -270,25 +279,36 @@ class Session:
         *,
         unidirectional: bool = False,
         max_concurrent: int = _SERVED,
+        error_code: int = 1,
     ) -> None:
         """Start a handler for each stream that the peer opens, until the session ends.
 
+        When a handler returns, its stream is finished. When it raises, this is logged, and the
+        stream is reset and stopped; the others go on.
+
         Args:
-            handler: ``async def handler(stream)``. When it returns, the stream is finished; when
-                it raises, that ends all of them, as in a ``TaskGroup``.
+            handler: ``async def handler(stream)``.
             unidirectional: Serve unidirectional streams instead of bidirectional ones.
             max_concurrent: How many handlers may run at the same time.
+            error_code: For streams whose handler failed.
 
         Cancellation: all handlers are cancelled, and waited for.
         """
         check_integer("max_concurrent", max_concurrent, 1, 1 << 20)
+        check_integer("error_code", error_code, 0, MAX_APPLICATION_CODE)
         room = asyncio.Semaphore(max_concurrent)
         fits = _is_unidirectional if unidirectional else _is_bidirectional
 
         async def serve(stream: EventStream | EventReceiveStream) -> None:
             try:
-                async with stream:
-                    await handler(stream)
+                await handler(stream)
+                await stream.end()
+            except Exception as error:
+                if not (self.is_closed and is_normal_end(error)):
+                    what = f"stream handler {name_of(handler)}"
+                    log_application_error(_logger, what, error)
+                    with suppress(SessionClosedError):
+                        await stream.abort(error_code)
             finally:
                 room.release()
 
@@ -542,68 +562,6 @@ class _Incoming(AsyncIterator[Any]):
         if stream is None:
             raise StopAsyncIteration
         return stream
-
-
-class EventDatagrams:
-    """The datagrams of a session, over events."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._waiting: deque[bytes] = deque(maxlen=_MAX_DATAGRAMS)
-
-    @property
-    def max_datagram_size(self) -> int:
-        """As of the session."""
-        return self.session.max_datagram_size
-
-    async def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> None:
-        """Send one datagram; waits for room if the server does.
-
-        Args:
-            data: At most ``max_datagram_size`` bytes.
-            priority: 0 to 2; the server may ignore it.
-            ttl: Seconds it may wait; the server may ignore it.
-
-        Raises:
-            SessionClosedError: The session has ended.
-            ConfigurationError: ``data`` cannot be sent.
-        """
-        message: dict[str, Any] = {
-            "type": "webtransport.datagram.send",
-            "data": bytes(check_data("data", data)),
-        }
-        if priority:
-            message["priority"] = priority
-        if ttl is not None:
-            message["ttl"] = ttl
-        await self.session.tell(message)
-
-    async def receive(self) -> bytes:
-        """Return the next datagram, waiting for one.
-
-        Raises:
-            SessionClosedError: The session has ended and nothing is queued.
-
-        Cancellation: safe, no datagram is lost.
-        """
-        await self.session.until(lambda: bool(self._waiting), self)
-        if not self._waiting:
-            raise self.session.closed_error("no datagram can be received")
-        return self._waiting.popleft()
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the datagrams until the session ends."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await self.receive()
-        except SessionClosedError:
-            raise StopAsyncIteration from None
-
-    def received(self, data: bytes) -> None:
-        """A datagram came."""
-        self._waiting.append(data)
 
 
 def _extension(scope: Scope) -> Mapping[str, Any]:

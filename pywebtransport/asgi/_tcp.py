@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
@@ -19,7 +20,7 @@ from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
 from ._drivers import make_front, require_front
-from ._errors import ClientDisconnectedError
+from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._front import Admission, FrontOptions, TcpFront
 from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
@@ -41,6 +42,8 @@ _INTERNAL_SERVER_ERROR = 500
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_ERROR = 1011
 _SERVICE_RESTART = 1012
+
+_UNSENDABLE: Final = re.compile(rb"[\r\n\0]")
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -290,7 +293,11 @@ class _Exchange:
         raise NotImplementedError
 
     def _with_alt_svc(self, headers: Iterable[Iterable[bytes]]) -> list[Any]:
-        return with_alt_svc(headers, self._side.alt_svc_for(self._scope))
+        lines = with_alt_svc(headers, self._side.alt_svc_for(self._scope))
+        # The embedded servers notice it when the response has begun, or not at all.
+        if any(_UNSENDABLE.search(part) for line in lines for part in line):
+            raise AsgiMessageError("a header has a line break or NUL")
+        return lines
 
     def _answered(self) -> None:
         """Count and log it, once."""
@@ -317,6 +324,7 @@ class _TcpRequest(_Exchange):
 
     _is_read = False  # the body, to its end
     _is_complete = False  # the response
+    _is_told = False  # the application, of the end
     _read = 0
 
     async def _run(self) -> None:
@@ -336,7 +344,7 @@ class _TcpRequest(_Exchange):
 
     async def receive(self) -> Message:
         """Return the next event."""
-        if self._is_gone:
+        if self._is_gone or self._is_told:  # hypercorn would say it once
             return {"type": "http.disconnect"}
         try:
             # After the body, the application waits for the end of the client.
@@ -354,8 +362,9 @@ class _TcpRequest(_Exchange):
             if most is not None and self._read > most:
                 await self._refuse(_CONTENT_TOO_LARGE)
                 return {"type": "http.disconnect"}
-        elif not self._is_complete:
-            self._is_gone = True
+        else:
+            self._is_told = True
+            self._is_gone = not self._is_complete
         return message
 
     async def send(self, message: Message) -> None:

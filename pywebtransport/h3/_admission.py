@@ -204,7 +204,8 @@ class Admission:
         Raises:
             H3ConnectionError: It does this too often (H3_EXCESSIVE_LOAD).
         """
-        self._budget -= 1
+        if self._connection.exchange_requested is not None:
+            self._budget -= 1
         if self._budget < 0:
             raise H3ConnectionError(
                 H3Error.EXCESSIVE_LOAD, "too many requests that were taken back"
@@ -245,7 +246,12 @@ class Admission:
         exchange = connection.exchanges.get(stream_id)
         if exchange is not None:
             exchange.set_send_order(send_order(urgency))
-        elif stream_id >= next_id or self._is_incomplete(stream_id):
+            return
+        for stream in self._sent:  # a response that is complete, but perhaps not on its way
+            if stream.stream_id == stream_id:
+                stream.set_send_order(send_order(urgency))
+                return
+        if stream_id >= next_id or self._is_incomplete(stream_id):
             orders = self._orders
             if orders is None:
                 orders = self._orders = {}

@@ -120,6 +120,8 @@ class Arrivals:
             )
         elif stream.is_reset:
             self._incomplete(stream)
+            if kind[0] == FrameType.HEADERS:
+                self._connection.admission.taken_back()
         else:
             self._connection.new_request(stream)
 

@@ -20,6 +20,7 @@ from ._constants import FrameType, H3Error, Setting
 from ._errors import H3ConnectionError, H3StreamError, MessageError
 from ._fields import Request, check_trailers
 from ._frames import SKIP, encode_frame
+from ._nothing import NO_CONNECTION
 from ._parts import Connection
 from ._qpack import Fields, FieldSectionTooLarge
 from ._request import Phase, RequestStream
@@ -101,7 +102,7 @@ class H3Exchange:
     )
 
     def __init__(self, connection: Connection, stream: RequestStream, request: Request) -> None:
-        self._connection = connection
+        self._connection: Any = connection  # Connection
         self._request: RequestStream | None = stream
         self._stream: Any | None = stream.stream
         self.request = request
@@ -146,15 +147,15 @@ class H3Exchange:
         Raises:
             H3ConnectionError: It does this too often before the request is answered.
         """
-        request, answered = self._request, self.has_responded
+        request, connection = self._request, self._connection
         if request is None:
             return
         request.fail(H3Error.REQUEST_CANCELLED)
         # The code is one of HTTP/3; it belongs to no application.
         reason = f"the client {how} request {self.stream_id}"
         self._over(kind(reason, stream_id=self.stream_id, details={"code": code}))
-        if not answered:
-            self._connection.admission.taken_back()
+        if not self.has_responded:
+            connection.admission.taken_back()
 
     # The body of the request.
 
@@ -590,7 +591,8 @@ class H3Exchange:
         self._awaits_room = self.is_full = self._wants = False
         self._request = self._stream = self._section = None
         events, self.events = self.events, NO_EXCHANGE_EVENTS
-        self._connection.exchange_over(self.stream_id)
+        connection, self._connection = self._connection, NO_CONNECTION
+        connection.exchange_over(self.stream_id)
         events.exchange_over(error)
 
 

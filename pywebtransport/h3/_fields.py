@@ -149,7 +149,7 @@ def _request(fields: _Fields) -> Request:
             raise MessageError(f":scheme is {scheme!r}")
         if not path.startswith("/") and not (path == "*" and method == "OPTIONS"):
             raise MessageError(f":path is {path!r}: must begin with a slash")
-        if scheme in ("http", "https") and (authority == "" or not (authority or host)):
+        if scheme.lower() in ("http", "https") and (authority == "" or not (authority or host)):
             raise MessageError(":authority is missing or empty")
         authority = authority or host or ""
     if path and not _PATH.fullmatch(path):

@@ -31,7 +31,10 @@ class SettledIds:
 
     def see(self, stream_id: int) -> None:
         """The peer opened this stream, and with it all lower ones."""
-        if stream_id >= self.next_id:
+        if stream_id == self.next_id:
+            self._open.add(stream_id)
+            self.next_id = stream_id + 4
+        elif stream_id > self.next_id:
             self._open.update(range(self.next_id, stream_id + 4, 4))
             self.next_id = stream_id + 4
 

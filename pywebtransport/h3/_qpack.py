@@ -38,7 +38,7 @@ _ENCODER = pylsqpack.Encoder()
 _DECODER = pylsqpack.Decoder(0, 0)
 # Clients of one kind send the same requests, and servers the same answers: small field
 # sections are decoded once, and the result (a tuple) is shared.
-_SHARED_SIZE = 256
+_SHARED_SIZE = 640  # most headers of browsers are smaller
 _SHARED_COUNT = 256
 
 
@@ -231,8 +231,11 @@ class Qpack:
 @lru_cache(_SHARED_COUNT)
 def _decode_shared(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int]:
     """Return field lines and their size, for sections of at most ``_SHARED_SIZE`` bytes."""
-    if not count_field_lines(section) and section[0] == 0:
+    lines = count_field_lines(section)
+    if not lines and section[0] == 0:
         return (), 0
+    if lines > MAX_FIELD_LINES:
+        raise FieldSectionTooLarge
     try:
         fields = tuple(_DECODER.feed_header(0, section)[1])
     except (pylsqpack.DecompressionFailed, ValueError):
@@ -269,24 +272,29 @@ def measure_section(
     """
     pos = _skip_integer(section, 0, 8)
     pos = _skip_integer(section, pos, 7)
+    end = len(section)
     lines = least = longest = 0
-    while pos < len(section) and lines <= max_lines and least <= max_size:
+    while pos < end and lines <= max_lines and least <= max_size:
         first = section[pos]
-        low = high = name_low = name_high = 0
+        low = high = 0
         if first & 0x80:  # indexed; most of these have one byte
             pos = pos + 1 if first & 0x3F != 0x3F else _skip_integer(section, pos, 6)
         elif first & 0x40:  # literal with name reference
-            low, high, pos = _measure_string(section, _skip_integer(section, pos, 4), 7)
+            pos = pos + 1 if first & 0x0F != 0x0F else _skip_integer(section, pos, 4)
+            low, high, pos = _measure_string(section, pos, 7)
         elif first & 0x20:  # literal with literal name
             name_low, name_high, pos = _measure_string(section, pos, 3)
             low, high, pos = _measure_string(section, pos, 7)
+            low += name_low
+            high += name_high
         elif first & 0x10:  # indexed, post-base
             pos = _skip_integer(section, pos, 4)
         else:  # literal with post-base name reference
             low, high, pos = _measure_string(section, _skip_integer(section, pos, 3), 7)
         lines += 1
-        least += _LINE_OVERHEAD + name_low + low
-        longest = max(longest, name_high + high)
+        least += _LINE_OVERHEAD + low
+        if high > longest:
+            longest = high
     return lines, least, longest
 
 
@@ -317,8 +325,13 @@ def _measure_string(data: bytes, pos: int, prefix: int) -> tuple[int, int, int]:
     """Measure a string literal: its minimum and maximum size, and where it ends."""
     if pos >= len(data):
         raise _failed()
-    is_huffman = data[pos] & (1 << prefix)
-    length, pos = _read_integer(data, pos, prefix)
+    first = data[pos]
+    is_huffman = first & (1 << prefix)
+    length = first & ((1 << prefix) - 1)
+    if length < (1 << prefix) - 1:
+        pos += 1
+    else:
+        length, pos = _read_integer(data, pos, prefix)
     end = pos + length
     if end > len(data):
         raise _failed()

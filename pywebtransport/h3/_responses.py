@@ -52,6 +52,7 @@ def response_head(status: int, lines: Lines, *, has_length: bool = True) -> Resp
         ConfigurationError: A line cannot be sent.
     """
     try:
+        lines = lines if isinstance(lines, list | tuple) else list(lines)
         key = (status, has_length, *lines)
         found = _shared.get(key)
     except TypeError:  # something that is no pair of bytes, or a pair in a list

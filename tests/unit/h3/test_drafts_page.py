@@ -31,3 +31,11 @@ def test_the_table_of_dialects_is_that_of_the_code() -> None:
         (str(dialect.draft), f"0x{dialect.enabling[0]:x}", dialect.token)
         for dialect in DIALECTS.values()
     ]
+
+
+def test_every_rule_of_http_requests_has_a_test() -> None:
+    section = PAGE.split("## HTTP requests")[1]
+    rows = re.findall(r"^\| .+ \| .+ \| `(test_\w+)` \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n|") - 2
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/unit/h3/test_*.py"))
+    assert [name for name in rows if f"def {name}(" not in sources] == []

@@ -35,6 +35,7 @@ MALFORMED: dict[str, Lines] = {
     "a path with a delete character": request_fields(path="/\x7f"),
     "a path that is not ASCII": request_fields(path="/caf\xe9"),
     "no authority and no host": request_fields(authority=None),
+    "no authority, and a scheme in upper case": request_fields(scheme="HTTPS", authority=None),
     "an empty authority": request_fields(authority=""),
     "an empty authority beside a host": request_fields(lines=[("host", "a.org")], authority=""),
     "an empty host": request_fields(lines=[("host", "")], authority=None),
