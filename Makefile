@@ -68,7 +68,8 @@ setup: system-lint system-test $(VENV)/.stamp-dev build ## System packages, virt
 
 # What a target needs of the system, by the groups of vendor/libraries.toml: looked for each time,
 # since it takes a tenth of a second and nothing tells when a package goes.
-SYSTEM := system-build system-engine system-python system-lint system-test system-guard system-fuzz
+SYSTEM := system-build system-engine system-python system-lint system-test system-sockets system-guard \
+  system-fuzz
 .PHONY: $(SYSTEM)
 $(SYSTEM): system-%:
 	@scripts/system-packages.sh $(PYTHON) $*
@@ -164,7 +165,7 @@ test-quic: build $(VENV)/.stamp-test ## Python tests of the binding alone
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic
 
 .PHONY: test-integration
-test-integration: build $(VENV)/.stamp-test ## Python tests of the binding and of real sockets
+test-integration: build system-sockets $(VENV)/.stamp-test ## Python tests of the binding and of real sockets
 	$(call section,tests of binding and sockets)
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic tests/integration
 
