@@ -650,6 +650,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._established_at = get_timestamp()
         story.established(self)
         if driver.quic.is_closed and driver.quic.close_info is not None:
+            driver.owner = self  # it was told of the end while it was not active, and forgot it
             driver.connection_closed(driver.quic.close_info)
             return
         if self._has_listeners(EventType.CONNECTION_ESTABLISHED):
