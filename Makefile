@@ -68,7 +68,8 @@ setup: system-lint system-test $(VENV)/.stamp-dev build ## System packages, virt
 
 # What a target needs of the system, by the groups of vendor/libraries.toml: looked for each time,
 # since it takes a tenth of a second and nothing tells when a package goes.
-SYSTEM := system-build system-engine system-python system-lint system-test system-guard system-fuzz
+SYSTEM := system-build system-engine system-python system-lint system-test system-sockets system-guard \
+  system-fuzz
 .PHONY: $(SYSTEM)
 $(SYSTEM): system-%:
 	@scripts/system-packages.sh $(PYTHON) $*
@@ -164,7 +165,7 @@ test-quic: build $(VENV)/.stamp-test ## Python tests of the binding alone
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic
 
 .PHONY: test-integration
-test-integration: build $(VENV)/.stamp-test ## Python tests of the binding and of real sockets
+test-integration: build system-sockets $(VENV)/.stamp-test ## Python tests of the binding and of real sockets
 	$(call section,tests of binding and sockets)
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic tests/integration
 
@@ -193,13 +194,16 @@ test-debian12: system-python ## The same on a bare Debian 12
 
 # Newer ngtcp2, GnuTLS, compilers and Pythons than any release of Debian has.
 NEWEST ?= trixie-backports sid
+ON_NEWEST = make demo DEMO_SIZE=32MiB; make test-engine; make test-integration TEST_JOBS=$(TEST_JOBS)
 
 .PHONY: test-newest
 test-newest: system-python ## The same and tests of real sockets with the newest ngtcp2: backports of Debian 13, and sid (as root)
-	@for suite in $(NEWEST); do \
+	@failed=; \
+	for suite in $(NEWEST); do \
 	  printf '\n\033[1m== %s\033[0m\n' "$$suite"; \
-	  $(PYTHON) scripts/debian_root.py $$suite 'make demo DEMO_SIZE=32MiB; make test-engine; make test-integration'; \
-	done
+	  $(PYTHON) scripts/debian_root.py $$suite '$(ON_NEWEST); $(WITHOUT_LIBRARIES)' || failed+=" $$suite"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 .PHONY: test-wheel
 test-wheel: wheel ## Install the wheels on a bare Debian 12 and 13, and echo (as root)

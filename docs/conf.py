@@ -77,11 +77,15 @@ def _whole_text(self: GoogleDocstring) -> tuple[str, list[str]]:
 GoogleDocstring._consume_inline_attribute = _whole_text
 
 
+# Modules with bases of public classes.
+_SHARED = ("pywebtransport.utils._closing", "pywebtransport.rpc._results")
+
+
 def _show_public_bases(
     app: Sphinx, name: str, owner: object, options: object, bases: list[type]
 ) -> None:
-    """Leave out the bases that only say that ``async with`` closes the object."""
-    bases[:] = [base for base in bases if base.__module__ != "pywebtransport.utils._closing"]
+    """Leave out the bases that programs do not name: what they share is in the classes."""
+    bases[:] = [base for base in bases if base.__module__ not in _SHARED]
     bases += [] if bases else [object]
 
 

@@ -7,6 +7,7 @@ Every exception has the fields of ``WebTransportError``. All of them can be pick
 from __future__ import annotations
 
 import builtins
+import re
 import socket
 from collections.abc import Mapping
 from errno import EAGAIN, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ENOBUFS
@@ -75,10 +76,14 @@ class WebTransportError(Exception):
         return {"type": type(self).__name__, "category": self.category, **values}
 
     def __str__(self) -> str:
-        if self.error_code is None:
-            return self.message
         code = self.error_code
-        return f"{self.message} (code {f'0x{code:x}' if isinstance(code, int) else shorten(code)})"
+        if code is None:
+            return self.message
+        if not isinstance(code, int):
+            return f"{self.message} (code {shorten(code)})"
+        if re.search(rf"\bcode (0x{code:x}|{code:d})\b", self.message):
+            return self.message  # it says so itself
+        return f"{self.message} (code 0x{code:x})"
 
     def __repr__(self) -> str:
         parts = [repr(self.message)]

@@ -1,4 +1,4 @@
-"""Real-time dashboard: what this machine does, in live charts.
+"""Real-time dashboard: what this server does, in live charts.
 
     python examples/browser/dashboard.py
 
@@ -11,16 +11,15 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 
 from _page import page, parser, positive, run
 
 from pywebtransport import WebTransportSession
 from pywebtransport.pubsub import Broker
 from pywebtransport.rpc import RpcManager
+from pywebtransport.server import WebTransportServer
 
 KEPT = 240
-PROC = Path("/proc")
 
 
 @dataclass
@@ -28,41 +27,27 @@ class Sample:
     """What the charts show, at one moment."""
 
     at: float  # seconds since 1970
-    cpu: float  # percent of all processors
-    memory: float  # percent in use
-    received: float  # bytes a second, all network interfaces
+    pages: int  # that watch
+    sent: float  # bytes a second, in UDP packets
+    cpu: float  # percent of one processor that this server uses
     late: float  # milliseconds by which the event loop was late
-    pages: int
 
 
 class Meter:
-    """Measures this machine since the last time."""
+    """Measures a server since the last time."""
 
-    def __init__(self) -> None:
-        self._cpu = self._processors()
-        self._received = self._bytes()
-        self._at = time.monotonic()
+    def __init__(self, server: WebTransportServer) -> None:
+        self._server = server
+        self._at, self._cpu, self._sent = time.monotonic(), time.process_time(), 0
 
-    def sample(self, late: float, pages: int) -> Sample:
+    async def sample(self, late: float, pages: int) -> Sample:
         """The averages since the last call, and what is now."""
-        (busy, whole), received, now = self._processors(), self._bytes(), time.monotonic()
-        used = 100 * (busy - self._cpu[0]) / max(1, whole - self._cpu[1])
-        rate = (received - self._received) / max(1e-3, now - self._at)
-        self._cpu, self._received, self._at = (busy, whole), received, now
-        return Sample(time.time(), used, self._memory(), max(0.0, rate), 1000 * late, pages)
-
-    def _processors(self) -> tuple[int, int]:
-        times = [int(word) for word in (PROC / "stat").read_text().split("\n")[0].split()[1:9]]
-        return sum(times) - times[3] - times[4], sum(times)  # all but idle and waiting
-
-    def _memory(self) -> float:
-        lines = (line.split() for line in (PROC / "meminfo").read_text().splitlines())
-        values = {line[0]: int(line[1]) for line in lines}
-        return 100 * (1 - values["MemAvailable:"] / values["MemTotal:"])
-
-    def _bytes(self) -> int:
-        lines = (PROC / "net" / "dev").read_text().splitlines()[2:]
-        return sum(int(line.split(":")[1].split()[0]) for line in lines)
+        sent = (await self._server.get_server_stats())["engine"]["bytes_sent"]
+        now, cpu = time.monotonic(), time.process_time()
+        passed = max(1e-3, now - self._at)
+        rate, used = (sent - self._sent) / passed, 100 * (cpu - self._cpu) / passed
+        self._at, self._cpu, self._sent = now, cpu, sent
+        return Sample(time.time(), pages, rate, used, 1000 * late)
 
 
 class Dashboard:
@@ -92,14 +77,14 @@ class Dashboard:
         finally:
             self.pages -= 1
 
-    async def measure(self) -> None:
+    async def measure(self, server: WebTransportServer) -> None:
         """Publish a sample now and then, as long as the server runs."""
-        meter = Meter()
+        meter = Meter(server)
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + self.interval
             await asyncio.sleep(self.interval)
-            sample = meter.sample(loop.time() - due, self.pages)
+            sample = await meter.sample(loop.time() - due, self.pages)
             self.samples.append(sample)
             await self.broker.publish("samples", sample)
 
@@ -107,8 +92,8 @@ class Dashboard:
 async def main(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
     dashboard = Dashboard(arguments.interval)
-    async with dashboard.broker, page(__file__, dashboard.handle, arguments):
-        await dashboard.measure()
+    async with dashboard.broker, page(__file__, dashboard.handle, arguments) as server:
+        await dashboard.measure(server)
 
 
 if __name__ == "__main__":

@@ -2,28 +2,29 @@
 
     python examples/browser/video.py
 
-Every frame has a unidirectional stream of its own and a deadline. What is not delivered by then is
-reset, so that a slow path or a slow page gets fewer frames instead of older ones; frames never wait
-behind a lost one. The source is generated: moving interference patterns, one byte for each pixel.
+A FrameSender gives each frame a unidirectional stream and a deadline. What is not delivered by then
+is reset, so that a slow path or a slow page gets fewer frames instead of older ones; frames never
+wait behind a lost one. The source is generated: moving interference patterns, a byte per pixel.
 """
 
 import argparse
 import asyncio
-import builtins
+import contextlib
 import math
 import struct
 import time
 from array import array
-from dataclasses import dataclass
 
 from _page import page, parser, positive, run
 
-from pywebtransport import WebTransportError, WebTransportSession
+from pywebtransport import WebTransportSession
+from pywebtransport.exceptions import SessionClosedError
+from pywebtransport.media import FrameSender
 
 WIDTH, HEIGHT = 320, 180
-# Number, capture time (seconds since 1970), width, height, and how many were late so far.
-HEADER = struct.Struct("!IdHHI")
-LATE = 1  # the code of the reset
+# What the pixels follow: width, height, and how many frames were late so far. The sender puts the
+# number of the frame and its time before it.
+HEADER = struct.Struct("!HHI")
 MOST_UNDER_WAY = 4
 
 
@@ -44,70 +45,41 @@ class Source:
         return b"".join(rows)
 
 
-@dataclass(eq=False)
-class Viewer:
-    """A page that watches, and what became of its frames."""
-
-    session: WebTransportSession
-    under_way: int = 0
-    sent: int = 0
-    late: int = 0
-
-    async def show(self, number: int, captured: float, pixels: bytes, deadline: float) -> None:
-        """Send one frame by its deadline (on the loop's clock), or drop it."""
-        if self.under_way >= MOST_UNDER_WAY:  # the path is slower than the video
-            self.late += 1
-            return
-        self.under_way += 1
-        try:
-            async with asyncio.timeout_at(deadline):
-                # The newest frame goes first.
-                stream = await self.session.create_unidirectional_stream(send_order=number)
-                try:
-                    header = HEADER.pack(number, captured, WIDTH, HEIGHT, self.late)
-                    await stream.write_all(header + pixels)
-                    await stream.wait_acknowledged()
-                except BaseException:
-                    stream.reset(LATE)
-                    raise
-            self.sent += 1
-        except (
-            builtins.TimeoutError,
-            WebTransportError,
-        ):  # late, or stopped by the page
-            self.late += 1
-        finally:
-            self.under_way -= 1
-
-
 class Broadcast:
-    """Sends what the source shows to all viewers."""
+    """Sends what the source shows to all pages that watch."""
 
     def __init__(self, rate: float) -> None:
-        self.viewers: set[Viewer] = set()
+        self.viewers: set[FrameSender] = set()
         self.interval = 1 / rate
 
     async def handle(self, session: WebTransportSession) -> None:
         """Let one page watch until it leaves."""
-        viewer = Viewer(session)
-        self.viewers.add(viewer)
-        await session.wait_closed()
-        self.viewers.discard(viewer)
-        print(f"a viewer has left: {viewer.sent} frames in time, {viewer.late} dropped", flush=True)
+        deadline = 3 * self.interval
+        async with FrameSender(session, deadline=deadline, max_in_flight=MOST_UNDER_WAY) as sender:
+            self.viewers.add(sender)
+            await session.wait_closed()
+            self.viewers.discard(sender)
+        sent, late = sender.stats.sent, dropped(sender)
+        print(f"a viewer has left: {sent} frames in time, {late} dropped", flush=True)
 
     async def go_on(self) -> None:
         """Show one frame after the other, as long as the server runs."""
         source, loop, number = Source(), asyncio.get_running_loop(), 0
-        async with asyncio.TaskGroup() as sending:
-            while True:
-                due = loop.time() + self.interval
-                number += 1
-                if self.viewers:
-                    captured, pixels = time.time(), source.frame(number)
-                    for viewer in self.viewers:
-                        deadline = due + 2 * self.interval
-                        sending.create_task(viewer.show(number, captured, pixels, deadline))
-                await asyncio.sleep(due - loop.time())
+        while True:
+            due = loop.time() + self.interval
+            number += 1
+            if self.viewers:
+                captured, pixels = time.time(), source.frame(number)
+                for viewer in self.viewers:
+                    header = HEADER.pack(WIDTH, HEIGHT, dropped(viewer))
+                    with contextlib.suppress(SessionClosedError):  # it is about to leave
+                        viewer.send(header + pixels, timestamp=captured)
+            await asyncio.sleep(due - loop.time())
+
+
+def dropped(viewer: FrameSender) -> int:
+    """How many frames have not reached a viewer in time."""
+    return viewer.stats.dropped + viewer.stats.cut + viewer.stats.refused
 
 
 async def main(arguments: argparse.Namespace) -> None:

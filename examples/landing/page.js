@@ -1,7 +1,6 @@
+const value = Uint8Array.from(hash.match(/../g), (hex) => parseInt(hex, 16));
 const session = new WebTransport("https://localhost:4433/", {
-  serverCertificateHashes: [
-    { algorithm: "sha-256", value: Uint8Array.fromHex(hash) },
-  ],
+  serverCertificateHashes: [{ algorithm: "sha-256", value }],
 });
 await session.ready;
 
@@ -9,5 +8,5 @@ const writer = session.datagrams.writable.getWriter();
 await writer.write(new TextEncoder().encode("hello"));
 
 const reader = session.datagrams.readable.getReader();
-const { value } = await reader.read();
-console.log(new TextDecoder().decode(value)); // HELLO
+const answer = await reader.read();
+console.log(new TextDecoder().decode(answer.value)); // HELLO

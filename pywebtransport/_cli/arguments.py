@@ -70,6 +70,11 @@ def add_client_options(parser: argparse.ArgumentParser, *, timeout: float = 10.0
         action="store_true",
         help="accept the development certificates that 'serve' keeps for you on this machine",
     )
+    identity = parser.add_argument_group("certificate of this client, if the server wants one")
+    identity.add_argument(
+        "--client-cert", metavar="FILE", help="certificate chain, leaf first (PEM)"
+    )
+    identity.add_argument("--client-key", metavar="FILE", help="its key (PEM)")
     how = parser.add_argument_group("how to connect")
     how.add_argument(
         "--timeout",
@@ -149,6 +154,8 @@ def client_config(arguments: argparse.Namespace, **fields: Any) -> ClientConfig:
     Raises:
         ConfigurationError: An option has a value that cannot be used.
     """
+    if (arguments.client_cert is None) != (arguments.client_key is None):
+        raise ConfigurationError("--client-cert and --client-key belong together")
     hashes = [*arguments.certificate_hash, *(kept_hashes() if arguments.dev else [])]
     headers: dict[str, list[str]] = {}
     for name, value in arguments.header:
@@ -156,6 +163,8 @@ def client_config(arguments: argparse.Namespace, **fields: Any) -> ClientConfig:
     config = ClientConfig.create(
         server_certificate_hashes=hashes,
         ca_certs=arguments.ca,
+        certfile=arguments.client_cert,
+        keyfile=arguments.client_key,
         connect_timeout=arguments.timeout,
         headers=headers,
         application_protocols=arguments.protocol,

@@ -30,7 +30,7 @@ from .arguments import (
 from .certificates import CertificateFacts, read_certificate
 from .output import Output, print_json
 from .running import run_coroutine
-from .status import Status, advice_for, status_of, without_advice
+from .status import Status, advice_for, status_of, wants_certificate, without_advice
 
 __all__ = ["add_verb"]
 
@@ -157,7 +157,7 @@ class _Probe:
         self.facts["failed"] = self._step
         self.facts["error"] = {"type": kind, "message": str(error)}
         self.facts["advice"] = advice
-        brief = self.status in _WITH_OWN_ADVICE
+        brief = self.status in _WITH_OWN_ADVICE or wants_certificate(error)
         self._say("FAILED", self._step, without_advice(str(error)) if brief else str(error))
         for other in error.details.get("attempts", ()):
             if other["type"] != kind:

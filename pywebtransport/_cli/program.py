@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from .._plain import printable_line
 from .._version import __version__
-from ..exceptions import CertificateError, WebTransportError
+from ..exceptions import WebTransportError
 from ..utils._system import explain_os_error
 from . import bench, cert, connect, probe, serve
-from .status import Status, certificate_complaint, status_of
+from .status import Status, complaint, status_of
 
 __all__ = ["main", "make_parser"]
 
@@ -59,10 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Status.FAILED
     except WebTransportError as error:
-        text = str(error)
-        if isinstance(error, CertificateError) and "certificate_hash" in error.details:
-            text = certificate_complaint(error)
-        _complain(arguments.verb, text)
+        _complain(arguments.verb, complaint(error))
         return status_of(error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -14,11 +14,17 @@ from ..exceptions import (
     SessionRejectedError,
     TimeoutError,
     UnreachableError,
+    WebTransportError,
     WebTransportNotSupportedError,
 )
 from ..utils._text import printable
 
-__all__ = ["Status", "advice_for", "certificate_complaint", "status_of", "without_advice"]
+__all__ = ["Status", "advice_for", "complaint", "status_of", "wants_certificate", "without_advice"]
+
+# TLS alerts of a server about the certificate of its client, as QUIC errors: bad, unsupported,
+# revoked, expired or unknown certificate, unknown authority, certificate required (RFC 8446
+# section 6.2, RFC 9001 section 4.8).
+_ABOUT_CLIENT_CERTIFICATE = frozenset({0x12A, 0x12B, 0x12C, 0x12D, 0x12E, 0x130, 0x174})
 
 
 class Status(IntEnum):
@@ -97,6 +103,11 @@ def advice_for(error: BaseException, port: int) -> str:
                 f"'tcpdump -ni any udp port {port}' at both ends to see where packets stop, and "
                 "open the port for UDP (an open TCP port is not enough)"
             )
+        case Status.HANDSHAKE if wants_certificate(error):
+            return (
+                "the server works; it accepts only clients with a certificate of an authority that "
+                "it trusts. Use --client-cert and --client-key"
+            )
         case Status.HANDSHAKE:
             return (
                 "a QUIC server answered, but it may be one for another protocol: check host and "
@@ -143,10 +154,25 @@ def without_advice(message: str) -> str:
     return message.partition("; ")[0]
 
 
-def certificate_complaint(error: CertificateError) -> str:
-    """What to say about a server's certificate that was not accepted.
+def wants_certificate(error: BaseException) -> bool:
+    """Whether a server wants a certificate from its client, or another one."""
+    return (
+        isinstance(error, HandshakeError)
+        and bool(error.remote)
+        and error.error_code in _ABOUT_CLIENT_CERTIFICATE
+    )
 
-    The message of the error names arguments of Python, this one options of the command line.
+
+def complaint(error: WebTransportError) -> str:
+    """What to say about an error that ends a verb.
+
+    Messages about certificates name arguments of Python, this text options of the command line.
     """
-    text = str(error).partition("; if it is the right server")[0]
+    text = str(error)
+    if isinstance(error, CertificateError) and "certificate_hash" in error.details:
+        text = text.partition("; if it is the right server")[0]
+    elif wants_certificate(error):
+        text = without_advice(text)
+    else:
+        return text
     return f"{text}. What to do: {advice_for(error, 0)}"

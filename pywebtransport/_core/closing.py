@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..utils._closing import in_turns
-from .presence import LOOKS, Presence
+from .exchanges import finish_exchanges
+from .presence import LOOKS, Presence, while_present
 from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 
-__all__ = ["Closing", "before", "close_sessions", "sessions_flushed"]
+__all__ = ["Closing", "before", "close_sessions", "end_sessions", "sessions_flushed"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
@@ -33,6 +35,33 @@ def before(deadline: float) -> float:
         deadline: The deadline for everything, on the clock of the running loop.
     """
     return deadline - (deadline - asyncio.get_running_loop().time()) / 10
+
+
+async def end_sessions(
+    connection: WebTransportConnection, h3: H3Connection, deadline: float, code: int, reason: str
+) -> bool:
+    """Close the sessions, answer the open requests, and wait until the peer has all of it.
+
+    Args:
+        connection: The connection.
+        h3: Its HTTP/3 side.
+        deadline: For everything, on the clock of the loop.
+        code: As for ``WebTransportSession.close``.
+        reason: As for ``WebTransportSession.close``.
+
+    Returns:
+        Whether the peer has everything. False as well when the time is up: the peers that remain
+        do not answer.
+
+    Cancellation: the sessions are closed at once.
+    """
+    with suppress(TimeoutError):
+        if connection.sessions:
+            async with while_present(connection, deadline):
+                await close_sessions(connection.sessions, before(deadline), code, reason)
+        await finish_exchanges(connection, h3, before(deadline))
+        return await sessions_flushed(connection, h3, deadline)
+    return False
 
 
 async def close_sessions(
@@ -53,7 +82,7 @@ async def close_sessions(
 
 async def sessions_flushed(
     connection: WebTransportConnection, h3: H3Connection, deadline: float
-) -> None:
+) -> bool:
     """Wait until the peer has read the end of every session, or is gone.
 
     An acknowledgement only means that the peer's QUIC stack has the data: a CONNECTION_CLOSE
@@ -65,6 +94,9 @@ async def sessions_flushed(
         connection: The connection.
         h3: Its HTTP/3 side.
         deadline: Wait for acknowledgements until then, on the clock of the loop.
+
+    Returns:
+        Whether the peer has everything: no session, request or tunnel still has something to send.
 
     Cancellation: safe.
     """
@@ -90,7 +122,7 @@ async def sessions_flushed(
                 _logger.debug(
                     "connection %s: the peer did not acknowledge the end", connection.connection_id
                 )
-            return
+            return False
         arm = partial(_arm, waiting or streams, waiters)
         try:
             if await waiters.wait(min(left, patience), arm=arm):
@@ -100,8 +132,9 @@ async def sessions_flushed(
                 stream.set_acked_waiter(None)
                 stream.set_read_waiter(None)
         if presence.is_gone():
-            return
+            return False
         patience = presence.patience / LOOKS
+    return not h3.tunnels and all(one.session is not None for one in h3.requests.values())
 
 
 class Closing:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -43,15 +41,14 @@ from ..utils._turns import Turns
 from ..utils._waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
 from . import story
-from .closing import Closing, before, close_sessions, sessions_flushed
+from .closing import Closing, end_sessions
 from .driver import Driver
 from .endpoint import client_endpoint
-from .exchanges import finish_exchanges, serve_exchanges
+from .exchanges import serve_exchanges
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
 from .pending import PendingSession, accepted_session_id, claim, ready_session_id, withdraw
-from .presence import while_present
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
@@ -264,6 +261,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     @property
     def error(self) -> WebTransportError | None:
         """Why the connection ended; None while it is open."""
+        if self._error is None and self.is_closed:
+            self._error = self._get_loss()
         return self._error
 
     @property
@@ -378,7 +377,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                 operation="settings",
             )
         if not self._ready:
-            raise self._error or ConnectionError("the connection closed before it was ready")
+            raise self.error or ConnectionError("the connection closed before it was ready")
 
     def get_ready_session_id(self) -> SessionId | None:
         """Return the ID of an accepted session that has no object yet, or None."""
@@ -446,20 +445,18 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
+        told = delivered = False
         try:
             if self._driver is not None:
-                # After the time is up: the remaining peers do not answer.
-                with contextlib.suppress(builtins.TimeoutError):
-                    if self._sessions:
-                        async with while_present(self, deadline):
-                            sessions = list(self._sessions.values())
-                            await close_sessions(sessions, before(deadline), code, reason)
-                    await finish_exchanges(self, self._driver.h3, before(deadline))
-                    await sessions_flushed(self, self._driver.h3, deadline)
+                told = await end_sessions(self, self._driver.h3, deadline, code, reason)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
+            delivered = told  # and nobody cancelled this: the event loop goes on
         finally:
-            self.close_nowait(code, reason)
+            if delivered and not self._sessions:  # there is nothing to send first
+                self._shut(reason, urgent=False)
+            else:
+                self.close_nowait(code, reason)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
@@ -653,6 +650,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._established_at = get_timestamp()
         story.established(self)
         if driver.quic.is_closed and driver.quic.close_info is not None:
+            driver.owner = self  # it was told of the end while it was not active, and forgot it
             driver.connection_closed(driver.quic.close_info)
             return
         if self._has_listeners(EventType.CONNECTION_ESTABLISHED):
@@ -674,7 +672,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     ) -> H3Session:
         driver = self._driver
         if driver is None or not self.is_connected:
-            raise self._error or ConnectionError(
+            raise self.error or ConnectionError(
                 f"cannot open a session: the connection is {self._state}"
             )
         origin = headers.pop("origin", None)
@@ -778,7 +776,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         finally:
             self._shut(reason)
 
-    def _shut(self, reason: str = "") -> None:
+    def _shut(self, reason: str = "", *, urgent: bool = True) -> None:
         """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
         driver = self._driver
         if driver is None:
@@ -787,7 +785,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
-                self.flush_nowait()
+                self.flush_nowait(urgent=urgent)
             except BaseException:  # whatever it is, no caller may wait for an end that cannot come
                 self._become_closed(ConnectionState.FAILED)
                 raise
@@ -810,10 +808,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             return None
         return driver.error(self, driver.quic.close_info)
 
-    def flush_nowait(self) -> None:
-        """Send what is queued now instead of at the end of the turn of the event loop."""
+    def flush_nowait(self, *, urgent: bool = True) -> None:
+        """Send what is queued now instead of at the end of the turn (see ``Endpoint.flush``)."""
         if self._endpoint is not None:
-            self._endpoint.flush()
+            self._endpoint.flush(urgent=urgent)
 
     def _settings_received(self, settings: Mapping[int, int]) -> None:
         self._ready = True
@@ -858,17 +856,16 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self.on_credentials is not None:
             self.on_credentials(ticket, token)
 
-    def _quic_closed(self, info: CloseInfo, error: WebTransportError) -> None:
+    def _quic_closed(self, info: CloseInfo, error: WebTransportError | None) -> None:
         if self.is_closed:
             return
-        if self._error is None:
-            self._error = error
+        self._error = self._error or error  # None: the property creates it when it is needed
         clean = info.kind == "application" and info.code in (0, ErrorCodes.H3_NO_ERROR)
         expected = (clean or self._state is ConnectionState.CLOSING) and not self.error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:
             self._emit_nowait(
-                EventType.CONNECTION_LOST, {"connection_id": self._id, "error": str(error)}
+                EventType.CONNECTION_LOST, {"connection_id": self._id, "error": str(self.error)}
             )
 
     def _become_closed(self, state: ConnectionState) -> None:

@@ -109,6 +109,13 @@ class Driver:
         owner, self.owner = self.owner, None
         if owner is None:
             return
+        if self.active and not (
+            owner._sessions or owner._pending or self.h3.requests or self.h3.tunnels
+        ):
+            # Nobody has to be told why, as at most ends: ``owner`` creates the error when asked.
+            self.h3.connection_closed(None)
+            owner._quic_closed(info, None)
+            return
         error = self.error(owner, info)
         self.h3.connection_closed(error, partial(self._sessions_told, owner, info, error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
 _logger = logging.getLogger("pywebtransport.connection")
 # Its own logger: with ``debug``, it would hide everything else.
 _trace_logger = logging.getLogger("pywebtransport.quic.trace")
+# The first record of a connection: its side, and the ID that its client chose first.
+_QLOG_HEADER = re.compile(
+    rb'\x1e\{"qlog_.*"type":"(client|server)".*"group_id":"([0-9a-f]+)"', re.DOTALL
+)
 
 
 def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
@@ -179,11 +184,12 @@ class _KeyLog(_Appending):
 
 
 class _QlogDir(_Appending):
-    """One qlog file per connection."""
+    """One qlog file per connection, named after the ID that its client chose first."""
 
     def __init__(self, path: str) -> None:
         super().__init__("qlog_dir")
         self._dir = Path(path)
+        self._files: dict[int, Path] = {}
         if not self._dir.is_dir():
             raise ConfigurationError(
                 f"qlog_dir {path!r} is not a directory",
@@ -191,6 +197,11 @@ class _QlogDir(_Appending):
                 config_value=path,
             )
 
-    def __call__(self, connection: QuicConnection | None, data: bytes, last: bool) -> None:
-        name = f"{id(connection):x}.sqlog" if connection is not None else "handshake.sqlog"
-        self.append(self._dir / name, data)
+    def __call__(self, connection: int, data: bytes, last: bool) -> None:
+        found = _QLOG_HEADER.match(data)
+        if found is not None or connection not in self._files:
+            name = f"{connection:x}" if found is None else b"_".join(found.group(2, 1)).decode()
+            self._files[connection] = self._dir / f"{name}.sqlog"
+        self.append(self._files[connection], data)
+        if last:
+            del self._files[connection]

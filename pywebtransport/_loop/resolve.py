@@ -62,6 +62,9 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         Safe; the resolver's thread of the loop finishes on its own.
     """
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    literal = _usable_literal(name, port, family)
+    if literal:
+        return list(literal)
     if not name.isascii():
         name = ascii_host(name)  # the resolver's own conversion is that of 2003
     if f".{name.lower().rstrip('.')}".endswith(".localhost"):
@@ -129,29 +132,41 @@ def _resolve_hint(name: str) -> str:
     return "check the name and the network"
 
 
+def _usable_literal(name: str, port: int, family: int) -> tuple[RemoteAddress, ...]:
+    """Return the address of an IP literal; empty for anything that takes more than that."""
+    if "%" in name or not (name.isascii() and _may_be_literal(name)):  # interfaces come and go
+        return ()
+    return _known_literal(name, port, family)
+
+
+@lru_cache(_KNOWN_LITERALS)
+def _known_literal(name: str, port: int, family: int) -> tuple[RemoteAddress, ...]:
+    addresses = [
+        RemoteAddress(*unmapped(found_family, sockaddr))
+        for found_family, _, _, _, sockaddr in _parse_literal(name, port, family)
+        if found_family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    return () if any(map(_is_unspecified, addresses)) else tuple(dict.fromkeys(addresses))
+
+
+def _may_be_literal(name: str) -> bool:
+    return ":" in name or name[-1:].isdigit()
+
+
 def _parse_literal(name: str, port: int, family: int) -> list[Any]:
     """Return what ``getaddrinfo`` returns for an IP literal; empty for anything else.
 
     The loop's ``getaddrinfo`` runs in a thread, which costs more than a tenth
     of a connection to a nearby server. A literal needs no thread.
     """
-    if ":" not in name and not name[-1:].isdigit():
+    if not _may_be_literal(name):
         return []
-    if "%" not in name:
-        return _parse_known(name, port, family)
-    return _parse(name, port, family)  # interfaces come and go
-
-
-def _parse(name: str, port: int, family: int) -> list[Any]:
     try:
         return socket.getaddrinfo(
             name, port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
         )
     except (socket.gaierror, UnicodeError):
         return []
-
-
-_parse_known = lru_cache(_KNOWN_LITERALS)(_parse)
 
 
 def _interleave(addresses: list[RemoteAddress]) -> list[RemoteAddress]:

@@ -117,7 +117,8 @@ class QuicEndpoint:
         schedule_flush: Callable[[], object],  # at most one call until the next process()/receive()
         on_error: Callable[[BaseException], object],  # an exception out of a handler or sink
         keylog: Callable[[str], object] | None = None,
-        qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
+        # Gets a number that no other open connection has, a record, and whether it is the last.
+        qlog: Callable[[int, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
         # Gets the packets of each turn, instead of a socket; see receive_packets().
         packets_out: Callable[[list[Any]], object] | None = None,
@@ -162,6 +163,9 @@ class QuicEndpoint:
     def is_settled(self, tick: int) -> bool:
         """Whether nothing has to be done if there is a timer for ``tick``: it is not blocked, and
         process() need not run before."""
+    @property
+    def is_alone(self) -> bool:
+        """There is at most one connection."""
     @property
     def is_blocked(self) -> bool: ...
     def block(self) -> None:

@@ -315,12 +315,10 @@ cdef void _note_line(void *eu, int kind, const char *line) noexcept:
 cdef void _cb_qlog_data(void *eu, qe_conn *c, void *cu, const uint8_t *data, size_t n,
                         int fin) noexcept:
     cdef QuicEndpoint endpoint = <QuicEndpoint>eu
-    cdef object conn = None
     try:
-        if cu != NULL:
-            conn = <QuicConnection>cu
+        # By its address: the QuicConnection of a server is created after the handshake.
         endpoint._lines.append(
-            (LINE_QLOG, PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>n), conn,
+            (LINE_QLOG, PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>n), <size_t>c,
              fin != 0))
         endpoint._events = True
     except BaseException as exc:

@@ -584,13 +584,14 @@ cdef class QuicStream:
         if self._flags & F_RESET_RECEIVED:
             self._drop_input()
             self._app_done()
+        if self._flags & F_STOP_SENT:  # the reset, if any, is the peer's answer to that
+            raise _exc.StreamError(
+                f"stream {self._id}: reading was stopped by this end", stream_id=self._id)
+        if self._flags & F_RESET_RECEIVED:
             raise _exc.StreamResetError(
                 f"the peer reset stream {self._id} with code 0x{self._reset_code:x}; "
                 "its remaining bytes are lost", stream_id=self._id,
                 details={"code": self._reset_code})
-        if self._flags & F_STOP_SENT:
-            raise _exc.StreamError(
-                f"stream {self._id}: reading was stopped by this end", stream_id=self._id)
         if self._flags & F_RELEASED:
             raise _exc.StreamError(f"stream {self._id} was released", stream_id=self._id)
         if self._flags & F_UNI and self._flags & F_LOCAL:

@@ -10,7 +10,7 @@ import ssl
 from typing import Any
 
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from h2.exceptions import H2Error
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -75,7 +75,7 @@ class HypercornFront:
             )
 
         # A connection that waits at the end would be refused by hypercorn: it has to come again.
-        listening = Listening(sockets, self._options.write_timeout, listen, socket.socket.close)
+        listening = Listening(sockets, self._options, listen, socket.socket.close)
         await listening.start()
         self._listening = listening
 
@@ -163,7 +163,7 @@ async def _reset_unfinished(send: Any) -> None:
     protocol = getattr(stream.send, "__self__", None)
     begun = stream.state in (ASGIHTTPState.RESPONSE, ASGIHTTPState.TRAILERS)
     if begun and isinstance(protocol, H2Protocol):
-        with contextlib.suppress(ProtocolError):  # the client was faster
+        with contextlib.suppress(H2Error):  # the client was faster
             protocol.connection.reset_stream(stream.stream_id, ErrorCodes.INTERNAL_ERROR)
         await protocol.send(RawData(protocol.connection.data_to_send()))
 

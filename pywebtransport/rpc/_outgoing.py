@@ -48,7 +48,8 @@ from ._messages import (
     StreamRequest,
     give_up,
 )
-from ._streaming import Flow, ResultStream
+from ._results import Flow
+from ._streaming import ResultStream
 
 __all__ = ["OutgoingCalls"]
 

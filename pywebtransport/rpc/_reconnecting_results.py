@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TypeVar
 
 from ..exceptions import WebTransportError
 from ._arguments import Progress
 from ._exceptions import RpcConnectionLostError
 from ._manager import RpcManager
 from ._repeating import Attempt, CallRequest, Repeater, hold, is_loss, surrounded
-from ._streaming import Flow, ResultStream
+from ._results import Flow, Results
+from ._streaming import ResultStream
 
 __all__ = ["ReconnectingResults"]
 
 T = TypeVar("T")
 
 
-class ReconnectingResults(AsyncIterator[T], Generic[T]):
+class ReconnectingResults(Results[T]):
     """The items that a method of the server yields, from :meth:`ReconnectingRpc.stream`.
 
     As :class:`ResultStream`. If the session is lost, it raises :class:`RpcConnectionLostError`,
     whose ``details["items"]`` is the number of items before. A call that may be repeated, and has
     not returned an item yet, is repeated instead.
+
+    Raises:
+        RpcConnectionLostError: The session was lost. This and the other errors come from the loop.
+        RpcTimeoutError: There was no session or item within ``item_timeout``, or the whole call
+            took longer than ``timeout``.
+        RpcError: As ``ReconnectingRpc.call``.
     """
 
     def __init__(
@@ -37,19 +43,17 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         item_timeout: float | None,
     ) -> None:
         """Advanced: use :meth:`ReconnectingRpc.stream`."""
+        super().__init__()
         self._repeater = repeater
         self._request = request
         self._begin = begin
         self._item_timeout = item_timeout
-        self._deadline: float | None = None
         self._attempts = 0
         self._manager: RpcManager | None = None
         self._results: ResultStream[T] | None = None
-        # Of what runs around the attempts, and the context in which it continues.
-        self._flow: Flow | None = None
+        # In which the attempts run, for what runs around them.
         self._contexts: list[Context] = []
         self._progress = Progress()
-        self._is_over = False
 
     @property
     def method(self) -> str:
@@ -61,84 +65,23 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         """How many items were returned."""
         return 0 if self._results is None else self._results.items
 
-    @property
-    def is_closed(self) -> bool:
-        """The call is over: there are no further items."""
-        return self._is_over
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        """Return the next item.
-
-        Raises:
-            StopAsyncIteration: The method has ended, or this object was closed.
-            RpcConnectionLostError: The session was lost.
-            RpcTimeoutError: There was no session or item within ``item_timeout``, or the whole call
-                took longer than ``timeout``.
-            Otherwise as ``ReconnectingRpc.call``.
-
-        Cancellation: ends the call, and the method at the server.
-        """
-        if self._is_over:
-            raise StopAsyncIteration
-        try:
-            if self._flow is None:
-                await self._surround()
-            while True:
-                if self._results is None:
-                    self._results = await self._start()
-                try:
-                    return await anext(self._results)
-                except WebTransportError as error:
-                    self._lost(error, self._results)
-                    self._results = None
-        except StopAsyncIteration:
-            self._is_over = True
-            await self._end(None)
-            raise
-        except asyncio.CancelledError:
-            self._is_over = True
-            if self._flow is not None:
-                self._flow.cancel()
-            raise
-        except Exception as error:
-            self._is_over = True
-            await self._end(error)
-            raise
-
-    async def aclose(self) -> None:
-        """End the call, and the method at the server. Idempotent.
-
-        Cancellation: the call ends anyway.
-        """
-        self._is_over = True
-        try:
-            if self._results is not None:
-                await self._results.aclose()
-        finally:
-            if self._flow is not None:
-                self._flow.leave()
-                await self._flow.wait()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        flow = getattr(self, "_flow", None)  # the constructor may have failed
-        if flow is not None:
-            flow.dropped()
-
     # ------------------------------------------------------------------ internal
+
+    async def _next(self) -> T:
+        if self._flow is None:
+            await self._surround()
+        while True:
+            if self._results is None:
+                self._results = await self._start()
+            try:
+                return await anext(self._results)
+            except WebTransportError as error:
+                self._lost(error, self._results)
+                self._results = None
+
+    async def _stop(self) -> None:
+        if self._results is not None:
+            await self._results.aclose()
 
     async def _surround(self) -> None:
         """Start what runs around all attempts."""
@@ -152,11 +95,6 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         if not flow.has_begun:
             await flow.outcome(None, self.method)
             raise StopAsyncIteration
-
-    async def _end(self, error: Exception | None) -> None:
-        """End what runs around the attempts; it may raise another error."""
-        if self._flow is not None and self._flow.task is not None:
-            await self._flow.outcome(error, self.method)
 
     async def _start(self) -> ResultStream[T]:
         loop = asyncio.get_running_loop()

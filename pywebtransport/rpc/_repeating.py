@@ -18,7 +18,7 @@ from ._arguments import Progress
 from ._call import Proceed, RpcCall
 from ._exceptions import RpcCancelledError, RpcConnectionLostError, RpcError, RpcTimeoutError
 from ._manager import RpcManager
-from ._streaming import Flow
+from ._results import Flow
 
 __all__ = [
     "Around",

@@ -13,6 +13,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from pywebtransport import connect
@@ -126,8 +127,27 @@ async def game(browser: Chromium, example: Example, tab: Tab) -> None:
 
 
 async def dashboard(browser: Chromium, example: Example, tab: Tab) -> None:
-    """Charts with some past."""
-    await until(tab, "example.samples().length === 120")
+    """Charts with some past, in which others come and go."""
+    address = await tab.run("() => fetch('config.json').then((answer) => answer.json())")
+    async with AsyncExitStack() as everybody:
+
+        async def come(stay: AsyncExitStack) -> None:
+            session = await stay.enter_async_context(
+                connect(address["url"], server_certificate_hashes=[address["certificateHash"]])
+            )
+            pubsub = await stay.enter_async_context(PubSubManager(session))
+            await pubsub.subscribe("samples", max_queue=1)
+
+        visitors = []
+        for change in (3, 4, 6, 4, -5, -4, 5, -6, 8, -3):
+            for _ in range(change):
+                visitors.append(await everybody.enter_async_context(AsyncExitStack()))
+                await come(visitors[-1])
+            for _ in range(-change):
+                await visitors.pop(0).aclose()
+            count = f"{len(visitors)} + 1"
+            await until(tab, f"example.samples().slice(-10).every((one) => one.pages === {count})")
+        await until(tab, "example.samples().length === 120")
 
 
 async def video(browser: Chromium, example: Example, tab: Tab) -> None:

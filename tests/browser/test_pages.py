@@ -140,8 +140,8 @@ async def test_dashboard_goes_on_after_its_server_was_restarted(
         tab = open_tab(example.url)
         await until(tab, "example.samples().length > 5")
         sample = await tab.run("() => example.samples().at(-1)")
-        assert 0 <= sample["cpu"] <= 100
-        assert 0 < sample["memory"] < 100
+        assert 0 <= sample["cpu"] <= 200
+        assert sample["sent"] > 0
         assert sample["pages"] == 1
         lines = "[...document.querySelectorAll('.line')].map((line) => line.getAttribute('d'))"
         await until(tab, f"{lines}.every((line) => line?.length > 20)")
@@ -160,7 +160,7 @@ async def test_video_is_shown(open_tab: Callable[[str], Tab]) -> None:
         tab = open_tab(example.url)
         await until(tab, "example.counts.shown > 10")
         counts = await tab.run("() => example.counts")
-        assert counts["received"] >= counts["shown"] * (320 * 180 + 20)
+        assert counts["received"] >= counts["shown"] * (320 * 180 + 24)
         image = "document.querySelector('canvas').getContext('2d').getImageData(0, 0, 320, 180)"
         assert await tab.run(f"() => new Set(new Uint32Array({image}.data.buffer)).size") > 50
 
@@ -182,7 +182,7 @@ async def test_video_frames_that_are_late_are_dropped(open_tab: Callable[[str], 
                 stream.stop_sending(0)
             async for stream in streams:
                 with contextlib.suppress(StreamResetError):
-                    late = struct.unpack("!IdHHI", await stream.readexactly(20))[4]
+                    late = struct.unpack("!QQHHI", await stream.readexactly(24))[4]
                     await stream.read_all()
                 if late > 5:
                     break

@@ -49,9 +49,13 @@ static int new_cid_cb(ngtcp2_conn *conn, ngtcp2_cid *cid, uint8_t *token, size_t
 }
 
 static int completed_cb(ngtcp2_conn *conn, void *user_data) {
-  (void)conn;
-  ((tlspair_end *)user_data)->done = 1;
-  return 0;
+  tlspair_end *end = user_data;
+
+  end->done = 1;
+  /* An odd peer has a session of its own, without the engine's data. */
+  return ngtcp2_conn_is_server(conn) && gnutls_db_get_ptr(end->session) != NULL
+             ? qe_tls_session_send_tickets(end->session)
+             : 0;
 }
 
 static void set_callbacks(ngtcp2_callbacks *cb) {

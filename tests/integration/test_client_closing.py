@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pywebtransport import WebTransportClient
+from pywebtransport.constants import ErrorCodes
+from pywebtransport.exceptions import ConnectionError
+from pywebtransport.types import ConnectionState
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.steps import cancelled_at, until
 
@@ -43,3 +46,24 @@ async def test_connection_that_others_use_stays(
         assert second.is_ready
         await second.close()
         assert len(client.connections) == 1
+
+
+async def test_both_ends_tell_how_a_connection_ended(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        session = await client.connect(served.url())
+        ends = [*client.connections, *served.server.connections]
+        assert [end.error for end in ends] == [None, None]
+        await session.close()
+        await until(lambda: not served.server.connections)
+        assert [end.state for end in ends] == [ConnectionState.CLOSED] * 2
+        for end, who in zip(ends, ("this side", "the peer"), strict=True):
+            error = end.error
+            assert isinstance(error, ConnectionError)
+            assert str(error).startswith(f"{who} closed the connection to 127.0.0.1:")
+            assert error.remote is (who == "the peer")
+            assert error.error_code == ErrorCodes.H3_NO_ERROR
+            assert error.remote_address == end.remote_address
+            assert end.error is error
+        assert ends[0].remote_address == (ends[1].local_address or ())[:2]

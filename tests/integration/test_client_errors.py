@@ -17,6 +17,7 @@ from aioquic.quic.events import QuicEvent
 
 from pywebtransport import ClientConfig, ServerConfig, WebTransportClient
 from pywebtransport import exceptions as errors
+from pywebtransport.connection import WebTransportConnection
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
@@ -273,6 +274,27 @@ async def test_server_that_wants_a_client_certificate(
                 errors.HandshakeError, match="did not accept the certificate of this side"
             ):
                 await stranger.connect(served.url())
+
+
+async def test_a_refusal_right_after_the_handshake_ends_the_connection(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    """The alert comes when the handshake is over and the task that connects has not continued."""
+    server = {"verify_mode": ssl.CERT_REQUIRED, "ca_certs": certs.authority.certfile}
+    async with serving(**server) as served:
+        for _ in range(5):
+            connection = WebTransportConnection(config=client_config(**certs.stranger.files))
+            try:
+                with contextlib.suppress(errors.HandshakeError):
+                    await connection.establish("localhost", served.port)
+                    await connection.wait_ready()
+                    await connection.create_session("/")
+                async with asyncio.timeout(20):
+                    await connection.close()
+                    await connection.wait_closed()
+            finally:
+                connection.abandon()
+            assert isinstance(connection.error, errors.HandshakeError)
 
 
 async def test_protocols_of_tls_that_do_not_meet(

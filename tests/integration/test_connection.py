@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import ssl
 from pathlib import Path
@@ -35,9 +36,9 @@ def connection_of(session: WebTransportSession) -> WebTransportConnection:
     return session.connection
 
 
-def contents(directory: Path) -> list[bytes]:
-    """What is in the files of a directory."""
-    return [path.read_bytes() for path in directory.iterdir()]
+def contents(directory: Path) -> dict[str, bytes]:
+    """The files of a directory; outside of coroutines, which must not block."""
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 # ---------------------------------------------------------------------- pooling
@@ -420,9 +421,21 @@ async def test_qlog_is_written_where_the_library_can(pair: PairOfSessions, tmp_p
         with pytest.raises(ConfigurationError, match="qlog"):
             await pair(client=fields).__aenter__()
         return
-    async with pair(client=fields) as (near, far):
+    async with pair(client=fields, server=fields) as (near, far):
         await round_trip(near, far, b"x")
-    assert any(b"qlog_version" in content for content in contents(tmp_path))
+    files = contents(tmp_path)
+    # Both name the connection by the ID that the client chose first.
+    ours, theirs = sorted(files)
+    assert (ours, theirs) == (ours, ours.replace("_client.", "_server."))
+    for name, content in files.items():
+        trace, *events = [json.loads(record) for record in content.split(b"\x1e")[1:]]
+        assert trace["trace"]["vantage_point"]["type"] in name
+        assert trace["trace"]["common_fields"]["group_id"] in name
+        kinds = {event["name"] for event in events}
+        assert {"transport:packet_sent", "transport:packet_received"} <= kinds
+        packets = {event["data"].get("header", {}).get("packet_type") for event in events}
+        assert {"initial", "handshake", "1RTT"} <= packets
+        assert all(isinstance(event["time"], int | float) for event in events)
 
 
 @pytest.mark.parametrize("algorithm", ["cubic", "reno", "bbr"])

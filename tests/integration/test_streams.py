@@ -538,10 +538,10 @@ async def test_who_waits_for_acknowledgement_hears_the_end_in_the_applications_t
         waiting = asyncio.create_task(stream.wait_acknowledged())
         await until(lambda: other._quic.buffered > 0)
         other.stop_sending(8)
-        with pytest.raises(StreamStoppedError, match="with code 8 ") as caught:
+        with pytest.raises(StreamStoppedError, match=r"with code 8$") as caught:
             await waiting
         assert caught.value.error_code == 8
-        with pytest.raises(StreamStoppedError, match="with code 8 "):
+        with pytest.raises(StreamStoppedError, match=r"with code 8$"):
             await stream.wait_acknowledged()
     async with both_ends(pair) as (stream, other):
         stream.reset(3)

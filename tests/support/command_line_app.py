@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
-from pywebtransport import ServerApp, WebTransportSession
+from pywebtransport import ServerApp, ServerConfig, WebTransportSession
 from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import echo_handler
 
-__all__ = ["app", "failing", "make", "number"]
+__all__ = ["app", "failing", "make", "number", "private"]
 
 app = ServerApp()
 app.route("/echo")(echo_handler)
@@ -68,6 +69,14 @@ async def doorkeeper(session: WebTransportSession) -> bool:
 def make() -> ServerApp:
     """Make another application."""
     return ServerApp()
+
+
+def private() -> ServerApp:
+    """Make one for clients with a certificate of the authority that CLIENT_CA names."""
+    files = {"ca_certs": os.environ["CLIENT_CA"], "verify_mode": "CERT_REQUIRED"}
+    private_app = ServerApp(config=ServerConfig.from_dict(files))
+    private_app.route("/echo")(echo_handler)
+    return private_app
 
 
 def failing() -> ServerApp:

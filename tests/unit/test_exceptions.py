@@ -231,6 +231,14 @@ def test_oserror_attributes_stay_empty() -> None:
 def test_str_shows_the_code() -> None:
     assert str(StreamError("reset", error_code=0x10C)) == "reset (code 0x10c)"
     assert str(StreamError("reset", error_code=0)) == "reset (code 0x0)"
+
+
+@pytest.mark.parametrize("message", ["closed with application code 0x100: bye", "with code 256"])
+def test_str_shows_a_code_once(message: str) -> None:
+    assert str(exceptions.ConnectionError(message, error_code=0x100)) == message
+    for code, shown in ((0x10, "0x10"), (0x1000, "0x1000"), (25, "0x19"), (0, "0x0")):
+        error = exceptions.ConnectionError(message, error_code=code)
+        assert str(error) == f"{message} (code {shown})"
     assert str(StreamError("reset", error_code="seven")) == "reset (code 'seven')"  # type: ignore[arg-type]
 
 

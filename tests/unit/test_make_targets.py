@@ -28,7 +28,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "test-browser": (BUILD | {"test"}, {"base", "test"}),
     "test-debian12": (VIRTUALENV, set()),
     "test-debian13": (VIRTUALENV, set()),
-    "test-integration": (BUILD, {"base", "test"}),
+    "test-integration": (BUILD | {"sockets"}, {"base", "test"}),
     "test-bodies": (BUILD, {"base", "test"}),
     "test-newest": (VIRTUALENV, set()),
     "test-image": (VIRTUALENV, set()),

@@ -117,12 +117,33 @@ def test_a_link_that_comes_later_is_not_followed(
 def test_qlog_files_are_private_too(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("precious")
     write = _QlogDir(str(tmp_path))
-    (tmp_path / "handshake.sqlog").symlink_to(tmp_path / "target")
-    write(None, b"{}", True)
+    (tmp_path / "1f.sqlog").symlink_to(tmp_path / "target")
+    write(0x1F, b"{}", True)
     assert (tmp_path / "target").read_text() == "precious"
-    (tmp_path / "handshake.sqlog").unlink()
-    write(None, b"{}", True)
-    assert mode(tmp_path / "handshake.sqlog") == 0o600
+    (tmp_path / "1f.sqlog").unlink()
+    write(0x1F, b"{}", True)
+    assert mode(tmp_path / "1f.sqlog") == 0o600
+
+
+def test_each_connection_has_a_qlog_file(tmp_path: Path) -> None:
+    """Also when a later one has the same number, as addresses in memory are used again."""
+    header = (
+        b'\x1e{"qlog_format":"JSON-SEQ","trace":{"vantage_point":{"name":"ngtcp2","type":"%s"},'
+        b'"common_fields":{"group_id":"%s"}}}\n'
+    )
+    write = _QlogDir(str(tmp_path))
+    write(1, header % (b"client", b"0a"), False)
+    write(2, header % (b"server", b"0a"), False)
+    write(1, b"one\n", False)
+    write(2, b"two\n", True)
+    write(2, header % (b"server", b"0b"), False)  # the first one has ended with its last record
+    write(1, header % (b"client", b"0c"), True)  # and this one without
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "0a_client.sqlog": header % (b"client", b"0a") + b"one\n",
+        "0a_server.sqlog": header % (b"server", b"0a") + b"two\n",
+        "0b_server.sqlog": header % (b"server", b"0b"),
+        "0c_client.sqlog": header % (b"client", b"0c"),
+    }
 
 
 def test_a_disk_that_is_full_now_and_then_is_few_lines(

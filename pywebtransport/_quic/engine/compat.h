@@ -54,4 +54,10 @@ static inline bool qe_qlog_is_safe(void) {
   return qe_library_is(QE_NGTCP2(1, 23));
 }
 
+/* Up to 1.25, the latest version that was checked, the library calls realloc() only for arrays that
+ * start small and for its two decryption buffers, see libmem.h. */
+static inline bool qe_can_share_scratch(void) {
+  return !qe_library_is(QE_NGTCP2(1, 26));
+}
+
 #endif

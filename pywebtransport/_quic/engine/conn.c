@@ -181,7 +181,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_log_init(&c->dgram_log);
   qe_pathmtu_init(&c->pathmtu);
   c->pathmtu.started = e->set.pmtud == 0 || e->set.known_mtu != 0; /* there is nothing to start */
-  qe_libmem_init(&c->libmem);
+  qe_libmem_init(&c->libmem, &e->scratch);
   qe_credit_init(c);
   qe_bucket_init(&c->challenges, CHALLENGES_PER_SECOND, MAX_CHALLENGES);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);

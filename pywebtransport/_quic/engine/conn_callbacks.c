@@ -255,6 +255,9 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
     return 0;
   }
   if (c->is_server) {
+    if (qe_tls_session_send_tickets(c->tls) != 0) {
+      return fail(c, QE_ERR_TLS);
+    }
     c->ev_new_token = 1;
     e->stats.accepted++;
     qe_addrcount_complete(c->address);

@@ -10,6 +10,7 @@
 #include "cipher.h"
 #include "conn.h"
 #include "internal.h"
+#include "libmem.h"
 #include "linger.h"
 #include "ratelimit.h"
 #include "secrets.h"
@@ -39,6 +40,7 @@ struct qe_engine {
   qe_secrets secrets;
   qe_steer steer;
   qe_cipher_pool ciphers;
+  qe_scratch scratch;
   qe_cidmap cids;   /* connection ID -> qe_target */
   qe_cidmap tokens; /* stateless reset token of a peer -> qe_conn */
   qe_timers timers;

@@ -2,9 +2,43 @@
 
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "compat.h"
 #include "conn.h"
 #include "engine.h"
+
+/* Nothing else that the library allocates with realloc() starts so large. */
+#define SCRATCH_LEAST 256
+
+void qe_scratch_free(qe_scratch *s) {
+  for (size_t i = 0; i < QE_SCRATCH_BUFFERS; i++) {
+    free(s->buffers[i]);
+    s->buffers[i] = NULL;
+  }
+}
+
+static bool is_lent(const qe_libmem *m, const void *p) {
+  for (size_t i = 0; i < m->lent; i++) {
+    if (p == m->scratch->buffers[i]) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* NULL if out of memory. */
+static void *lend(qe_libmem *m) {
+  uint8_t **buffer = &m->scratch->buffers[m->lent];
+
+  if (*buffer == NULL) {
+    *buffer = malloc(QE_SCRATCH_SIZE);
+  }
+  if (*buffer != NULL) {
+    m->lent++;
+  }
+  return *buffer;
+}
 
 static void *count(qe_libmem *m, void *p) {
   m->bytes += malloc_usable_size(p); /* 0 of NULL */
@@ -21,12 +55,28 @@ static void *mem_calloc(size_t n, size_t size, void *user_data) {
 
 static void mem_free(void *p, void *user_data) {
   qe_libmem *m = user_data;
+
+  if (is_lent(m, p)) {
+    return;
+  }
   m->bytes -= malloc_usable_size(p);
   free(p);
 }
 
 static void *mem_realloc(void *p, size_t size, void *user_data) {
   qe_libmem *m = user_data;
+
+  if (p == NULL && size >= SCRATCH_LEAST && size <= QE_SCRATCH_SIZE && m->scratch != NULL &&
+      m->lent < QE_SCRATCH_BUFFERS) {
+    return lend(m);
+  }
+  if (is_lent(m, p)) {
+    if (size <= QE_SCRATCH_SIZE) {
+      return p;
+    }
+    void *own = count(m, malloc(size));
+    return own == NULL ? NULL : memcpy(own, p, QE_SCRATCH_SIZE);
+  }
   size_t before = malloc_usable_size(p);
   void *q = realloc(p, size);
   if (q != NULL || size == 0) {
@@ -35,13 +85,15 @@ static void *mem_realloc(void *p, size_t size, void *user_data) {
   return count(m, q);
 }
 
-void qe_libmem_init(qe_libmem *m) {
+void qe_libmem_init(qe_libmem *m, qe_scratch *scratch) {
   m->mem = (ngtcp2_mem){.user_data = m,
                         .malloc = mem_malloc,
                         .free = mem_free,
                         .calloc = mem_calloc,
                         .realloc = mem_realloc};
   m->bytes = m->told = 0;
+  m->scratch = qe_can_share_scratch() ? scratch : NULL;
+  m->lent = 0;
 }
 
 static void tell(qe_conn *c, uint64_t held) {

@@ -20,6 +20,10 @@
 #define ALPN_MAX_COUNT 8
 #define ALPN_MAX_LEN 31
 
+/* For connections that a client opens at the same time. One that resumed gets one, for the one it
+ * used up. */
+#define TICKETS_OF_FULL_HANDSHAKE 2
+
 /* TLS 1.3 only.  AES-GCM first: GnuTLS's ChaCha20 is ten times slower. */
 #define PRIORITY                                                                                   \
   "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM"                            \
@@ -640,6 +644,8 @@ int qe_tls_session_new(gnutls_session_t *out, const qe_tls_session_params *p) {
   flags |= GNUTLS_NO_END_OF_EARLY_DATA; /* RFC 9001 section 8.3 */
   if (!p->tls->tickets) {
     flags |= GNUTLS_NO_TICKETS;
+  } else if (p->is_server) {
+    flags |= GNUTLS_NO_AUTO_SEND_TICKET; /* see qe_tls_session_send_tickets */
   }
   if (!p->is_server) {
     /* Send a key share for X25519 only: every WebTransport server supports it, and each further
@@ -675,6 +681,13 @@ const char *qe_tls_session_error(gnutls_session_t s) {
 int qe_tls_session_exporter(gnutls_session_t s, qe_exporter *out) {
   const session_data *data = gnutls_db_get_ptr(s);
   return qe_exporter_set(out, s, data->exporter, data->exporter_len) ? 0 : QE_ERR_TLS;
+}
+
+int qe_tls_session_send_tickets(gnutls_session_t s) {
+  const session_data *data = gnutls_db_get_ptr(s);
+  unsigned count = gnutls_session_is_resumed(s) ? 1 : TICKETS_OF_FULL_HANDSHAKE;
+
+  return !data->tls->tickets || gnutls_session_ticket_send(s, count, 0) >= 0 ? 0 : QE_ERR_TLS;
 }
 
 int qe_tls_session_awaits_ticket(gnutls_session_t s) {

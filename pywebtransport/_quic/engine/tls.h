@@ -29,6 +29,10 @@ int qe_tls_session_new(gnutls_session_t *out, const qe_tls_session_params *p);
 const char *qe_tls_session_error(gnutls_session_t s);
 /* Copies the exporter; the handshake must be complete. Returns 0 or QE_ERR_TLS. */
 int qe_tls_session_exporter(gnutls_session_t s, qe_exporter *out);
+/* Server, once the handshake is complete: queues session tickets. GnuTLS would do it by itself, but
+ * always two, and with its first flight, before the client has proved its address. Returns 0 or
+ * QE_ERR_TLS. */
+int qe_tls_session_send_tickets(gnutls_session_t s);
 /* Whether a ticket that the user wants may still arrive. */
 int qe_tls_session_awaits_ticket(gnutls_session_t s);
 /* s may be NULL. */
