@@ -298,12 +298,12 @@ soak: build $(VENV)/.stamp-test $(VENV)/.stamp-benchmark ## Two hours of streams
 
 # The libraries that the runner compares get virtualenvs of their own.
 .PHONY: bench
-bench: build $(VENV)/.stamp-benchmark ## Benchmarks against other libraries: about 35 minutes, report in build/benchmark
+bench: build $(VENV)/.stamp-benchmark ## Benchmarks against other libraries: about 40 minutes, report in build/benchmark
 	$(call section,benchmarks)
 	@$(PY) -m tests.benchmark $(BENCH_ARGS)
 
 .PHONY: bench-quick
-bench-quick: build $(VENV)/.stamp-benchmark ## The same in four minutes, less exact
+bench-quick: build $(VENV)/.stamp-benchmark ## The same in five minutes, less exact
 	$(call section,quick benchmarks)
 	@$(PY) -m tests.benchmark --quick $(BENCH_ARGS)
 

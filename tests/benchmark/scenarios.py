@@ -50,6 +50,7 @@ EXTRAS = {
         Extra(name="core", title="The engine in C, without Python", seconds=(30.0, 8.0)),
         Extra(name="instructions", title="Instructions of this project", seconds=(150.0, 40.0)),
         Extra(name="growth", title="Growth", seconds=(240.0, 30.0)),
+        Extra(name="asgi", title="Servers of ASGI applications", seconds=(240.0, 45.0)),
         Extra(name="imports", title="Importing the package", seconds=(6.0, 2.0)),
     )
 }

@@ -1,6 +1,7 @@
 """ASGI over HTTP/3 beside other servers, each on one processor.
 
-``python -m tests.benchmark.asgi [--only PART ...] [--seconds N] [--rounds N] [--loop NAME]``
+``python -m tests.benchmark.asgi [--only PART ...] [--seconds N] [--rounds N] [--loop NAME]
+[--output DIR]``
 
 A server runs on one processor and the client on the others. Rates are those that the client saw.
 Processor time is the server's, so that "per core" is what it does when nothing else limits it:
@@ -248,8 +249,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--idle", type=int, default=2000, help="requests that wait")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loop", choices=loop_factories(), default="asyncio")
-    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--output", type=Path, help="directory for asgi.json and asgi.md")
     options = parser.parse_args(arguments)
+    if options.quick:
+        options.rounds, options.seconds, options.size = 1, 1.0, 64
     rounds: list[dict[str, Figures]] = []
     for _ in range(options.rounds):
         found: dict[str, Figures] = {}
@@ -266,10 +270,13 @@ def main(arguments: list[str] | None = None) -> int:
                 found[name] = {"error": str(error)}
             print(name, found[name], file=sys.stderr, flush=True)
         rounds.append(found)
-    print(tables(rounds), end="")
-    if options.json is not None:
+    text = tables(rounds)
+    print(text, end="")
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
         document = {"machine": describe(), "loop": options.loop, "rounds": rounds}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        (options.output / "asgi.json").write_text(json.dumps(document, indent=1) + "\n")
+        (options.output / "asgi.md").write_text(text)
     return 0
 
 
