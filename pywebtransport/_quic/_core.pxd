@@ -324,12 +324,13 @@ cdef class QuicStream:
 # Awaitables without coroutine frames: see verbs.pxi.
 cdef class Verb:
     cdef int _stage
+    cdef int _kind             # where spare ones of its class are kept
     cdef object _slow          # iterator of the coroutine that goes on with it
     cdef object __weakref__
 
     cdef object _advance(self)
     cdef int _give_up(self, object error) except -1
-    cdef object _finish(self, object result)
+    cdef object _wait(self, EagerFuture future)
     cdef object _continue(self, object coroutine)
 
 
@@ -421,6 +422,8 @@ cdef class PiecesVerb(Verb):
     cdef Py_ssize_t _total
 
     cdef object _piece(self, Py_ssize_t size)
+    cdef int _waited(self, EagerFuture future) except -1
+    cdef object _piece_later(self, Py_ssize_t size)
     cdef int _keep(self, object data) except -1
     cdef bytes _joined(self)
 

@@ -119,7 +119,7 @@ cdef class DatagramPort:
         self._received_count += count
         self._receive_drops += self._queue._add(datagrams, total)
         if self._receivers is not None:
-            self._serve_receivers()
+            DatagramPort._serve_receivers(self)
         if self._emitter is not None:
             self._tell_received(datagrams)
 
@@ -149,9 +149,10 @@ cdef class DatagramPort:
                 turn.set_result(line)
 
     def _receive(self, *, timeout=None):
-        cdef ReceiveVerb verb = ReceiveVerb.__new__(ReceiveVerb)
+        cdef ReceiveVerb verb = <ReceiveVerb>_new_verb(V_RECEIVE)
         verb._port = self
         verb._timeout = timeout
+        verb._is_first = False
         return verb
 
     cdef bint _has_receivers(self) except -1:
@@ -166,7 +167,7 @@ cdef class DatagramPort:
     # ------------------------------------------------------------------ sending
 
     def _send(self, data, *, priority=0, ttl=None):
-        cdef SendVerb verb = SendVerb.__new__(SendVerb)
+        cdef SendVerb verb = <SendVerb>_new_verb(V_SEND)
         verb._port = self
         verb._data = data
         verb._priority = priority
@@ -233,20 +234,18 @@ cdef class ReceiveVerb(Verb):
             port._receivers.served -= 1
             self._is_first = True
             if port._receivers.turns:
-                port._serve_receivers(1)  # callers that came meanwhile; one is taken here
+                DatagramPort._serve_receivers(port, 1)  # callers that came meanwhile; one is taken here
             queue = port._queue
         if (queue is None or not queue.waiting
                 or not (self._is_first or not port._has_receivers())):
             if (queue is None or not queue.waiting) and port._is_over():
                 raise port.closed_error("no datagram can be received")
-            self._stage = V_WAITING
             self._turn = turn = port._session._eager.create_future(port._session._loop)
-            turn._blocking = True
             if self._is_first:
                 port._receivers.turns.appendleft(turn)
             else:
                 port._receivers.turns.append(turn)
-            return turn
+            return self._wait(turn)
         waited = _monotonic() - self._started
         port._receive_time += waited
         port._max_receive_time = max(port._max_receive_time, waited)
@@ -254,12 +253,12 @@ cdef class ReceiveVerb(Verb):
 
     cdef object _take(self, DatagramPort port, DatagramQueuePort queue):
         port._receive_sequence += 1
-        return self._finish(queue._pop())
+        return queue._pop()
 
     cdef int _give_up(self, object error) except -1:
         turn, self._turn = self._turn, None
         self._port._receivers.leave(turn)
-        self._port._serve_receivers()
+        DatagramPort._serve_receivers(self._port)
         return 0
 
 
@@ -289,9 +288,9 @@ cdef class SendVerb(Verb):
         cdef DatagramPort port = self._port
         if (self._ttl is None and self._priority is _ZERO and PyBytes_CheckExact(self._data)
                 and port._send_now(<bytes>self._data)):
-            return self._finish(None)
+            return None
         return self._continue(port._send_other(self._data, self._priority, self._ttl))
 
 
-_set_slots(<PyTypeObject *>ReceiveVerb)
-_set_slots(<PyTypeObject *>SendVerb)
+_set_slots(V_RECEIVE, ReceiveVerb)
+_set_slots(V_SEND, SendVerb)

@@ -13,12 +13,17 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
     ctypedef void (*destructor)(PyObject *) noexcept
+    ctypedef int (*inquiry)(PyObject *) noexcept
     ctypedef struct PyAsyncMethods:
         sendfunc am_send
     ctypedef struct PyTypeObject:
         PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
+        unsigned int tp_version_tag
         iternextfunc tp_iternext
+        destructor tp_dealloc
         destructor tp_finalize
+        inquiry tp_clear
+        Py_ssize_t tp_weaklistoffset
         PyAsyncMethods *tp_as_async
     enum:
         PYGEN_RETURN

@@ -62,7 +62,7 @@ cdef class SessionPort:
         if self._close_info is not None:
             stream._port = self  # see _end_stream in _core/ending.py
         if stream._quic._c == NULL:
-            stream._check_done()
+            StreamPort._check_done(stream)
         return stream
 
     def _create_bidirectional_stream(self, *, timeout=None, send_order=0):
@@ -127,7 +127,7 @@ cdef class SessionPort:
 
 
 cdef OpenVerb _new_open(SessionPort session, bint unidirectional, object timeout, object order):
-    cdef OpenVerb verb = OpenVerb.__new__(OpenVerb)
+    cdef OpenVerb verb = <OpenVerb>_new_verb(V_OPEN)
     verb._session = session
     verb._unidirectional = unidirectional
     verb._timeout = timeout
@@ -150,19 +150,19 @@ cdef class OpenVerb(Verb):
         if (self._timeout is None and self._send_order is _ZERO
                 and session._state is not _CLOSING and session._state is not _CLOSED
                 and not session._connection._stream_gates):
-            quic = session._try_open(self._unidirectional)
+            quic = SessionPort._try_open(session, self._unidirectional)
         if quic is None:
             return self._continue(
                 session._open_other(self._unidirectional, self._timeout, self._send_order))
-        stream = session._add_stream(quic)
+        stream = SessionPort._add_stream(session, quic)
         if session._emitter is not None:
             session._tell_opened(stream, False)
-        return self._finish(stream)
+        return stream
 
 
 cdef class IncomingPort:
     def __anext__(self):
-        cdef NextVerb verb = NextVerb.__new__(NextVerb)
+        cdef NextVerb verb = <NextVerb>_new_verb(V_NEXT)
         verb._incoming = self
         return verb
 
@@ -175,7 +175,7 @@ cdef class IncomingPort:
                     or self._second is not self._first
                     and (self._second.turns or self._second.served))):
             return None
-        return session._take_stream(self._bidirectional, self._unidirectional)
+        return SessionPort._take_stream(session, self._bidirectional, self._unidirectional)
 
 
 @cython.final
@@ -192,12 +192,12 @@ cdef class NextVerb(Verb):
         if stream is None:
             return self._continue(incoming._next())
         incoming._taken += 1
-        return self._finish(stream)
+        return stream
 
 
 STREAMS_AT_ONCE = AT_ONCE
 cdef object _CLOSING = _states.SessionState.CLOSING
 cdef object _CLOSED = _states.SessionState.CLOSED
 cdef object _ZERO = 0
-_set_slots(<PyTypeObject *>OpenVerb)
-_set_slots(<PyTypeObject *>NextVerb)
+_set_slots(V_OPEN, OpenVerb)
+_set_slots(V_NEXT, NextVerb)

@@ -81,21 +81,24 @@ cdef class StreamPort:
     # ---------------------------------------------------------------- receiving
 
     def _read(self, size=8192):
-        cdef ReadVerb verb = ReadVerb.__new__(ReadVerb)
+        cdef ReadVerb verb = <ReadVerb>_new_verb(V_READ)
         verb._stream = self
         verb._size = size
+        verb._total = 0
         return verb
 
     def _read_all(self, max_size=None):
-        cdef ReadAllVerb verb = ReadAllVerb.__new__(ReadAllVerb)
+        cdef ReadAllVerb verb = <ReadAllVerb>_new_verb(V_READ_ALL)
         verb._stream = self
         verb._size = max_size
+        verb._total = 0
         return verb
 
     def _readexactly(self, n):
-        cdef ReadExactlyVerb verb = ReadExactlyVerb.__new__(ReadExactlyVerb)
+        cdef ReadExactlyVerb verb = <ReadExactlyVerb>_new_verb(V_READ_EXACTLY)
         verb._stream = self
         verb._size = n
+        verb._total = 0
         return verb
 
     cpdef EagerFuture _begin_wait(self):
@@ -134,7 +137,7 @@ cdef class StreamPort:
         if not self._receive_done:
             self._receive_done = True
             if self._quic._c == NULL:
-                self._check_done()
+                StreamPort._check_done(self)
 
     # ------------------------------------------------------------------ sending
 
@@ -147,7 +150,7 @@ cdef class StreamPort:
         return self._new_write(data, True, True)
 
     cdef WriteVerb _new_write(self, object data, bint end_stream, bint wait_flush):
-        cdef WriteVerb verb = WriteVerb.__new__(WriteVerb)
+        cdef WriteVerb verb = <WriteVerb>_new_verb(V_WRITE)
         verb._stream = self
         verb._data = data
         verb._end_stream = end_stream
@@ -168,7 +171,7 @@ cdef class StreamPort:
             raise self._write_failed(error) from None
 
     def _close(self, *, code=None, reason=None):
-        cdef CloseVerb verb = CloseVerb.__new__(CloseVerb)
+        cdef CloseVerb verb = <CloseVerb>_new_verb(V_CLOSE)
         verb._stream = self
         verb._code = code
         return verb
@@ -194,7 +197,7 @@ cdef class StreamPort:
         quic.tag = quic.on_closed = None
         if self._closed_at is None:
             self._closed_at = _unix_time()
-        session._remove_stream(self)
+        SessionPort._remove_stream(session, self)
         if self._emitter is not None:
             self._tell_closed()
 
@@ -207,7 +210,7 @@ def _tell_port(QuicStream quic not None):
 cdef int _port_closed(QuicStream quic) except -1:
     stream = None if quic.tag is None else quic.tag()
     if stream is not None:
-        (<StreamPort?>stream)._check_done()
+        StreamPort._check_done(<StreamPort?>stream)
     return 0
 
 
@@ -241,7 +244,7 @@ cdef class WriteVerb(Verb):
                                  or queued > stream._get_session()._get_low_water()
                                  and stream._is_full(queued)):
             return self._continue(stream._drain())
-        return self._finish(None)
+        return None
 
 
 @cython.final
@@ -257,12 +260,12 @@ cdef class CloseVerb(Verb):
             self._stream.finish()
         else:
             self._stream.reset(self._code)
-        return self._finish(None)
+        return None
 
 
 cdef object _ref = _weakref_ref
 cdef dict _clock_names = _clock_module.__dict__
 cdef object _system_clock = _time_monotonic
 cdef object _get_running_loop = _asyncio.get_running_loop
-_set_slots(<PyTypeObject *>WriteVerb)
-_set_slots(<PyTypeObject *>CloseVerb)
+_set_slots(V_WRITE, WriteVerb)
+_set_slots(V_CLOSE, CloseVerb)
