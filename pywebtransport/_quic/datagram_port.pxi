@@ -67,11 +67,11 @@ cdef class DatagramQueuePort:
         else:
             while arrivals and <Py_ssize_t>arrivals[0][0] <= gone:
                 arrivals.popleft()
-            arrivals.append((self._came, self._last_arrival))
+            _append(arrivals, (self._came, self._last_arrival))
         self._came += len(datagrams)
         self._last_arrival = _monotonic()
         if len(datagrams) == 1:
-            waiting.append(datagrams[0])
+            _append(waiting, datagrams[0])
         else:
             waiting.extend(datagrams)
         self.held += total
@@ -86,7 +86,7 @@ cdef class DatagramQueuePort:
         return self._pop()
 
     cdef object _pop(self):
-        data = self.waiting.popleft()
+        data = _popleft(self.waiting)
         self.held -= len(data)
         if self.held < self.low:
             self.release()
@@ -135,14 +135,14 @@ cdef class DatagramPort:
         line = self._receivers
         if line is None or self._queue is None:
             return
-        turns = line.turns
+        turns = _slot_get(&_s_turns, line)
         waiting = self._queue.waiting
         # As line.serve().
-        while turns and len(waiting) - taken > <Py_ssize_t>line.served:
-            turn = turns.popleft()
+        while turns and len(waiting) - taken > <Py_ssize_t>_slot_get(&_s_served, line):
+            turn = _popleft(turns)
             if isinstance(turn, EagerFuture):
                 if (<EagerFuture>turn)._state == E_WAITING:
-                    line.served += 1
+                    _slot_set(&_s_served, line, _slot_get(&_s_served, line) + 1)
                     (<EagerFuture>turn)._settle(E_DONE, line)
             elif not turn.done():
                 line.served += 1
@@ -158,7 +158,7 @@ cdef class DatagramPort:
     cdef bint _has_receivers(self) except -1:
         """As bool(line): somebody waits, or was served and has not continued yet."""
         line = self._receivers
-        return line is not None and (<Py_ssize_t>line.served > 0 or bool(line.turns))
+        return line is not None and _has_line(line)
 
     cdef bint _is_over(self) noexcept:
         state = self._session._state
@@ -187,7 +187,7 @@ cdef class DatagramPort:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         if not self._may_send_now():
             return False
-        way = self._h3.datagram_way
+        way = _slot_get(&_s_datagram_way, self._h3)
         if way is None or _send_on(way, data) != 0:
             return False
         self._send_sequence += 1
@@ -231,9 +231,10 @@ cdef class ReceiveVerb(Verb):
             self._turn = None
             if turn._state != E_DONE:
                 turn.result()  # raises
-            port._receivers.served -= 1
+            line = port._receivers
+            _slot_set(&_s_served, line, _slot_get(&_s_served, line) - 1)
             self._is_first = True
-            if port._receivers.turns:
+            if _slot_get(&_s_turns, line):
                 DatagramPort._serve_receivers(port, 1)  # callers that came meanwhile; one is taken here
             queue = port._queue
         if (queue is None or not queue.waiting
@@ -244,7 +245,7 @@ cdef class ReceiveVerb(Verb):
             if self._is_first:
                 port._receivers.turns.appendleft(turn)
             else:
-                port._receivers.turns.append(turn)
+                _append(_slot_get(&_s_turns, port._receivers), turn)
             return self._wait(turn)
         waited = _monotonic() - self._started
         port._receive_time += waited
@@ -292,5 +293,6 @@ cdef class SendVerb(Verb):
         return self._continue(port._send_other(self._data, self._priority, self._ttl))
 
 
+cdef Slot _s_datagram_way = _slot("datagram_way")  # of H3Session
 _set_slots(V_RECEIVE, ReceiveVerb)
 _set_slots(V_SEND, SendVerb)

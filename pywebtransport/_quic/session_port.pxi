@@ -10,7 +10,75 @@ cdef class ConnectionPort:
     """What the sessions of a connection need of it: counts of streams, callers that wait."""
 
 
+cdef inline void _unlist(PortNode *node) noexcept:
+    node.before.after = node.after
+    node.after.before = node.before
+    node.before = node.after = NULL
+
+
+@cython.final
+cdef class OpenPorts:
+    """Streams in the order in which they were opened. They are listed, and not kept."""
+
+    def __cinit__(self):
+        self._ends.before = self._ends.after = &self._ends
+
+    cdef list _all(self):
+        cdef PortNode *node = self._ends.after
+        cdef list found = []
+        while node != &self._ends:
+            # The last reference may be gone, and a callback of a weak one may run just now.
+            if _references(node.port):
+                found.append(<object>node.port)
+            node = node.after
+        return found
+
+
 cdef class SessionPort:
+    @property
+    def _streams(self):
+        return {} if self._open is None else {
+            (<StreamPort>stream)._quic._id: stream for stream in self._open._all()}
+
+    @property
+    def _open_count(self):
+        return 0 if self._open is None else self._open._count
+
+    def _find_stream(self, stream_id):
+        cdef StreamPort stream
+        way = _slot_get(&_s_stream_way, self._h3)
+        if way is not None:
+            quic = (<dict>(<tuple>way)[WAY_STREAMS]).get(stream_id)
+            if isinstance(quic, QuicStream):
+                stream = (<QuicStream>quic)._get_port()
+                if stream is not None:
+                    return stream
+        return self._streams.get(stream_id)
+
+    def _forget_streams(self):
+        cdef list streams
+        cdef StreamPort stream
+        if self._open is None:
+            return []
+        streams = self._open._all()
+        for stream in streams:
+            _unlist(&stream._node)
+            stream._list = None
+        self._open = None
+        return streams
+
+    cdef int _list_stream(self, StreamPort stream) except -1:
+        cdef PortNode *node = &stream._node
+        if self._open is None:
+            self._open = OpenPorts.__new__(OpenPorts)
+        stream._list = self._open
+        node.port = <PyObject *>stream
+        node.after = &self._open._ends
+        node.before = self._open._ends.before
+        node.before.after = node.after.before = node
+        self._open._count += 1
+        return 0
+
     def stream_received(self, QuicStream stream not None, bint unidirectional):
         """The peer opened a stream (deliver phase)."""
         self._stream_received(stream, unidirectional)
@@ -28,11 +96,11 @@ cdef class SessionPort:
                 self._incoming_uni = incoming
             else:
                 self._incoming_bidi = incoming
-        incoming.append(attached)
+        _append(incoming, attached)
         acceptors = self._acceptors
         if acceptors is not None:
-            line = acceptors.unidirectional if unidirectional else acceptors.bidirectional
-            if line.turns:
+            line = _slot_get(&_s_unidirectional if unidirectional else &_s_bidirectional, acceptors)
+            if _slot_get(&_s_turns, line):
                 acceptors.serve(self, unidirectional)
         if self._emitter is not None:
             self._tell_opened(attached, True)
@@ -53,9 +121,9 @@ cdef class SessionPort:
         bidi = self._incoming_bidi if bidirectional else None
         uni = self._incoming_uni if unidirectional else None
         if bidi and (not uni or (<StreamPort>bidi[0])._arrival < (<StreamPort>uni[0])._arrival):
-            stream = bidi.popleft()
+            stream = _popleft(bidi)
         elif uni:
-            stream = uni.popleft()
+            stream = _popleft(uni)
         else:
             return None
         stream._arrival = 0  # it belongs to the application now
@@ -107,9 +175,12 @@ cdef class SessionPort:
         if figures is not None and (figures.read_errors or figures.write_errors):
             self._stats.stream_errors += 1
         if self._orphans is not None:
-            (<set>self._orphans.streams).discard(stream)
+            (<set>_slot_get(&_s_streams, self._orphans)).discard(stream)
         stream_id = quic._id
-        if self._streams.pop(stream_id, None) is not None:
+        if stream._list is not None:
+            _unlist(&stream._node)
+            stream._list._count -= 1
+            stream._list = None
             if quic._flags & F_LOCAL:
                 connection = self._connection
                 connection._local_streams -= 1
@@ -171,9 +242,8 @@ cdef class IncomingPort:
         cdef SessionPort session = self.session
         if (self._taken >= AT_ONCE or session._state is _CLOSING or session._state is _CLOSED
                 or self._first is not None and (
-                    self._first.turns or self._first.served
-                    or self._second is not self._first
-                    and (self._second.turns or self._second.served))):
+                    _has_line(self._first)
+                    or self._second is not self._first and _has_line(self._second))):
             return None
         return SessionPort._take_stream(session, self._bidirectional, self._unidirectional)
 
@@ -195,7 +265,20 @@ cdef class NextVerb(Verb):
         return stream
 
 
+cdef bint _has_line(object line) except -1:
+    """As bool(line): somebody waits, or was served and has not continued yet."""
+    return bool(_slot_get(&_s_turns, line)) or _slot_get(&_s_served, line) is not _ZERO
+
+
 STREAMS_AT_ONCE = AT_ONCE
+cdef object _append = _deque.append
+cdef object _popleft = _deque.popleft
+# Of Acceptors,
+cdef Slot _s_bidirectional = _slot("bidirectional")
+cdef Slot _s_unidirectional = _slot("unidirectional")
+# and Line.
+cdef Slot _s_turns = _slot("turns")
+cdef Slot _s_served = _slot("served")
 cdef object _CLOSING = _states.SessionState.CLOSING
 cdef object _CLOSED = _states.SessionState.CLOSED
 cdef object _ZERO = 0
