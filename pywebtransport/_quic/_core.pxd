@@ -457,7 +457,7 @@ cdef class ReadVerb(PiecesVerb):
 
 
 cdef class ReadAllVerb(PiecesVerb):
-    pass
+    cdef Py_ssize_t _most      # bytes; -1: any number of them
 
 
 cdef class ReadExactlyVerb(PiecesVerb):

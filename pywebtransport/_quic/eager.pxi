@@ -32,6 +32,7 @@ cdef extern from "Python.h":
     enum:
         PYGEN_RETURN
         PYGEN_NEXT
+    Py_ssize_t PY_SSIZE_T_MAX
     int PyIter_Send(object iterator, object value, PyObject **result) noexcept
     PyTypeObject *_type_of "Py_TYPE"(object value) noexcept
     bint PyLong_CheckExact(object value)

@@ -107,7 +107,13 @@ cdef class ReadAllVerb(PiecesVerb):
 
     cdef object _advance(self):
         if self._future is None and self._size is not None:
-            if not PyLong_CheckExact(self._size) or self._size < 0:
+            if not PyLong_CheckExact(self._size):
+                return self._continue(self._stream._read_all_other(self._size))
+            try:
+                self._most = self._size
+            except OverflowError:
+                self._most = PY_SSIZE_T_MAX if self._size > 0 else -1
+            if self._most < 0:
                 return self._continue(self._stream._read_all_other(self._size))
         while True:
             data = self._piece(READ_CHUNK)
@@ -116,7 +122,7 @@ cdef class ReadAllVerb(PiecesVerb):
             if PyBytes_GET_SIZE(data) == 0:
                 return self._joined()
             self._keep(data)
-            if self._size is not None and self._total > self._size:
+            if self._most >= 0 and self._total > self._most:
                 self._stream._unread(self._joined())
                 raise self._stream._too_long(self._size, self._total)
 

@@ -86,8 +86,8 @@ cdef class SessionPort:
     cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1:
         self._arrivals += 1
         attached = _create_stream(
-            self._receive_type if unidirectional else self._bidirectional_type, self, stream,
-            True, self._arrivals)
+            _class_get(&_c_receive_type if unidirectional else &_c_bidirectional_type, self), self,
+            stream, True, self._arrivals)
         incoming = self._incoming_uni if unidirectional else self._incoming_bidi
         if incoming is None:
             # Created with the first stream of its kind: an empty one takes more than 600 bytes.
@@ -142,8 +142,9 @@ cdef class SessionPort:
     cpdef StreamPort _add_stream(self, QuicStream quic):
         """Create the object for a stream that this end opened."""
         cdef bint unidirectional = quic._flags & F_UNI != 0
-        return _create_stream(self._send_type if unidirectional else self._bidirectional_type,
-                              self, quic, not unidirectional, 0)
+        return _create_stream(
+            _class_get(&_c_send_type if unidirectional else &_c_bidirectional_type, self), self,
+            quic, not unidirectional, 0)
 
     cpdef QuicStream _try_open(self, bint unidirectional):
         """Open a stream now; return None if a limit of the peer or a local limit is reached."""
@@ -273,7 +274,11 @@ cdef bint _has_line(object line) except -1:
 STREAMS_AT_ONCE = AT_ONCE
 cdef object _append = _deque.append
 cdef object _popleft = _deque.popleft
-# Of Acceptors,
+# Of WebTransportSession,
+cdef ClassValue _c_bidirectional_type = _class_value("_bidirectional_type")
+cdef ClassValue _c_receive_type = _class_value("_receive_type")
+cdef ClassValue _c_send_type = _class_value("_send_type")
+# Acceptors,
 cdef Slot _s_bidirectional = _slot("bidirectional")
 cdef Slot _s_unidirectional = _slot("unidirectional")
 # and Line.

@@ -77,4 +77,30 @@ cdef object _slot_learn(Slot *slot, object owner):
     return getattr(owner, <str>slot.name)
 
 
+# The same for values of a class, such as those that a subclass of a compiled class gives it.
+cdef struct ClassValue:
+    unsigned int version
+    PyObject *value            # which the class keeps, as long as it has this version
+    PyObject *name
+
+
+cdef ClassValue _class_value(str name) noexcept:
+    cdef ClassValue wanted
+    wanted.version = NO_VERSION
+    wanted.value = NULL
+    wanted.name = <PyObject *>name
+    return wanted
+
+
+cdef inline object _class_get(ClassValue *wanted, object owner):
+    """type(owner).name"""
+    cdef PyTypeObject *kind = _type_of(owner)
+    if kind.tp_version_tag != wanted.version:
+        found = getattr(type(owner), <str>wanted.name)
+        wanted.value = <PyObject *>found
+        wanted.version = kind.tp_version_tag or NO_VERSION
+        return found
+    return <object>wanted.value
+
+
 cdef object _MemberDescriptor = _MemberDescriptorType

@@ -115,6 +115,7 @@ cdef class StreamPort:
         verb._stream = self
         verb._size = max_size
         verb._total = 0
+        verb._most = -1
         return verb
 
     def _readexactly(self, n):

@@ -25,6 +25,7 @@ static void engine_destroy(qe_engine *e) {
   if (e->tls != NULL) {
     qe_tls_unref(e->tls);
   }
+  qe_pool_clear(&e->pool);
   free(e->socks);
   free(e->greeting);
   free(e);

@@ -11,6 +11,7 @@
 #include "conn.h"
 #include "internal.h"
 #include "linger.h"
+#include "pool.h"
 #include "ratelimit.h"
 #include "secrets.h"
 #include "steer.h"
@@ -68,6 +69,8 @@ struct qe_engine {
   uint16_t pmtud_probes[2];
   uint8_t *greeting; /* see greeting.h */
   size_t greeting_len;
+
+  qe_pool pool;
 
   qe_engine_stats stats;
 };
