@@ -42,8 +42,7 @@ void qe_pool_free(qe_pool *p, void *block) {
   size_t room = malloc_usable_size(block); /* 0 of NULL */
   size_t n = room < 8 ? QE_POOL_SIZES : (room - 8) / 16;
 
-  if (n >= QE_POOL_SIZES || p->kept[n].count == QE_POOL_BLOCKS ||
-      p->bytes + room_of(n) > KEPT) {
+  if (n >= QE_POOL_SIZES || p->kept[n].count == QE_POOL_BLOCKS || p->bytes + room_of(n) > KEPT) {
     free(block);
     return;
   }
