@@ -153,9 +153,10 @@ def _end_streams(session: WebTransportSession) -> None:
     if orphans is not None:
         orphans.settle()
         held = orphans.clear()
-    streams, session._streams = session._streams, {}
+    # Weak: a stream that the application drops meanwhile needs no end.
+    streams = [ref(stream) for stream in session._forget_streams()]
     turns = session.turns
-    for_each(turns, streams.values(), partial(_end_stream, turns), held.clear)
+    for_each(turns, streams, partial(_end_stream, turns), held.clear)
 
 
 def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:

@@ -88,8 +88,6 @@ class Orphans:
             if stream._done:  # meanwhile
                 continue
             quic = stream._quic
-            # The garbage collector cleared the references before it released the stream.
-            session._streams[quic.stream_id] = quic.tag = ref(stream)
             self.streams.add(stream)
             if not stream._has_owner():
                 if quic.sink is None:
@@ -151,8 +149,7 @@ def get_stream(session: WebTransportSession, stream_id: StreamId) -> _AnyStream 
     if orphans is not None:
         # It may have been dropped in this very turn; then it must not be taken over afterwards.
         orphans.settle()
-    reference = session._streams.get(stream_id)
-    stream = None if reference is None else reference()
+    stream: _AnyStream | None = session._find_stream(stream_id)
     if stream is not None and orphans is not None:
         orphans.release(stream)
     return stream
@@ -162,7 +159,7 @@ def open_streams(session: WebTransportSession) -> list[_AnyStream]:
     """Return the open streams of both ends, in the order in which they were opened."""
     if session._orphans is not None:
         session._orphans.settle()
-    return [s for reference in session._streams.values() if (s := reference()) is not None]
+    return list(session._streams.values())
 
 
 def _has_news(quic: Stream) -> None:

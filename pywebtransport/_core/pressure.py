@@ -243,8 +243,8 @@ def _shed(connection: WebTransportConnection) -> None:
     streams = [
         stream._quic
         for session in connection.sessions
-        for stream in (reference() for reference in session._streams.values())
-        if stream is not None and stream._quic.buffered
+        for stream in session._streams.values()
+        if stream._quic.buffered
     ]
     driver.quic.close(ErrorCodes.H3_EXCESSIVE_LOAD, _REASON)
     connection.flush_nowait()

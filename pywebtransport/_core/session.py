@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from weakref import ref
 
 from .._header_map import HeaderMap
 from .._quic import EagerTurn, SessionPort
@@ -120,7 +119,7 @@ class WebTransportSession(SessionPort, EventEmitter):
     _incoming_uni: deque[WebTransportReceiveStream] | None
     write_high_water: int
     write_low_water: int
-    _streams: dict[StreamId, ref[_AnyStream]]
+    _streams: dict[StreamId, _AnyStream]
 
     _logger = logging.getLogger("pywebtransport.session")
     # Shared, because few sessions set their own.
@@ -184,8 +183,6 @@ class WebTransportSession(SessionPort, EventEmitter):
         self.turns = connection.turns
         self.write_high_water = config.write_buffer_limit
         self.write_low_water = connection.write_low_water
-        # Weak: a stream is kept alive by its users; see ``orphans``.
-        self._streams = {}
         self._draining_waiters: EagerWaiters | None = None  # created by the first waiter
         self._close_info = None
         self._error: Exception | None = None

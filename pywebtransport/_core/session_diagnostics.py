@@ -35,7 +35,7 @@ def refresh(session: WebTransportSession) -> SessionStats:
         setattr(stats, f"{name}_streams", opened + received)
     stats.streams_created = stats.bidirectional_streams + stats.unidirectional_streams
     stats.protocol_errors = int(isinstance(session._error, ProtocolError))
-    stats.streams_closed = stats.streams_created - len(session._streams)
+    stats.streams_closed = stats.streams_created - session._open_count
     return stats
 
 
@@ -49,7 +49,7 @@ def summary(session: WebTransportSession) -> dict[str, Any]:
         "uptime": stats.uptime,
         "streams": {
             "total_created": stats.streams_created,
-            "active": len(session._streams),
+            "active": session._open_count,
             "bidirectional": stats.bidirectional_streams,
             "unidirectional": stats.unidirectional_streams,
         },

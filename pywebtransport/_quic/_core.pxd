@@ -237,7 +237,7 @@ cdef class QuicConnection:
     cdef qe_conn *_c
     cdef QuicEndpoint _endpoint
     cdef public object handler
-    cdef set _streams            # alive in the engine
+    cdef list _streams           # alive in the engine, in no order
     cdef set _groups
     cdef list _ready             # streams that have news, in order; None: none has
     cdef list _dgrams            # received, to be delivered
@@ -264,6 +264,8 @@ cdef class QuicConnection:
     cdef object __weakref__
 
     cdef int _check_open(self, str what) except -1
+    cdef int _enter(self, QuicStream stream) except -1
+    cdef int _leave(self, QuicStream stream) except -1
     cdef QuicStream _open(self, bint unidirectional)
     cdef int _send_datagram(self, QuicGroup group, bytes prefix, const uint8_t *data, size_t n,
                             int priority, uint64_t deadline) except -32768
@@ -288,8 +290,11 @@ cdef class QuicStream:
     cdef uint64_t _pending_credit
     cdef uint64_t _header_left   # bytes of the group's header that were not consumed
     cdef QuicGroup _group
+    cdef Py_ssize_t _place       # in the list of its connection; -1: not in it
     cdef object _sink
-    cdef public object tag
+    cdef object _tag
+    # The object for the application, which forgets itself here when it goes: see _free_port().
+    cdef PyObject *_port
     cdef public object on_closed  # called once, when the handle is dead
     cdef object _read_waiter
     cdef object _write_waiter
@@ -315,6 +320,7 @@ cdef class QuicStream:
     cdef int _check_readable(self) except -1
     cdef int _check_writable(self) except -1
     cdef object _conn_ended(self, str what)
+    cdef StreamPort _get_port(self)
     cdef bytes _take(self, size_t n)
     cdef object _read_now(self, Py_ssize_t n)
     cdef int _written(self, Py_ssize_t n) except -1
@@ -324,13 +330,28 @@ cdef class QuicStream:
 # Awaitables without coroutine frames: see verbs.pxi.
 cdef class Verb:
     cdef int _stage
+    cdef int _kind             # where spare ones of its class are kept
     cdef object _slow          # iterator of the coroutine that goes on with it
     cdef object __weakref__
 
     cdef object _advance(self)
     cdef int _give_up(self, object error) except -1
-    cdef object _finish(self, object result)
+    cdef object _wait(self, EagerFuture future)
     cdef object _continue(self, object coroutine)
+
+
+# The streams of a session that are not done, without keeping them: see session_port.pxi.
+cdef struct PortNode:
+    PortNode *before
+    PortNode *after
+    PyObject *port           # a StreamPort; NULL: the node of the list itself
+
+
+cdef class OpenPorts:
+    cdef PortNode _ends
+    cdef Py_ssize_t _count
+
+    cdef list _all(self)
 
 
 # The bases of the public classes in _core: see stream_port.pxi. What is public here, the classes
@@ -361,7 +382,7 @@ cdef class SessionPort:
     cdef public object _acceptors
     cdef public object _incoming_bidi
     cdef public object _incoming_uni
-    cdef public dict _streams
+    cdef OpenPorts _open       # created with the first stream
     cdef public Py_ssize_t _arrivals
     cdef public Py_ssize_t _counted_local
     cdef public Py_ssize_t _counted_uni
@@ -370,6 +391,7 @@ cdef class SessionPort:
 
     cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1
     cdef Py_ssize_t _get_low_water(self) except? -1
+    cdef int _list_stream(self, StreamPort stream) except -1
     cpdef StreamPort _take_stream(self, bint bidirectional, bint unidirectional)
     cpdef StreamPort _add_stream(self, QuicStream quic)
     cpdef QuicStream _try_open(self, bint unidirectional)
@@ -380,6 +402,8 @@ cdef class StreamPort:
     cdef public object _emitter
     cdef SessionPort _port
     cdef object _weak_port     # in its place, once the session has ended
+    cdef OpenPorts _list       # that it is in, if it is in one
+    cdef PortNode _node        # its place there
     cdef public QuicStream _quic
     cdef public object _error
     cdef public object _stats
@@ -405,6 +429,7 @@ cdef class StreamPort:
     cdef object __weakref__
 
     cdef SessionPort _get_session(self)
+    cdef int _finish_now(self) except -1
     cdef WriteVerb _new_write(self, object data, bint end_stream, bint wait_flush)
     cpdef EagerFuture _begin_wait(self)
     cpdef object _end_wait(self, EagerFuture waiter)
@@ -421,6 +446,8 @@ cdef class PiecesVerb(Verb):
     cdef Py_ssize_t _total
 
     cdef object _piece(self, Py_ssize_t size)
+    cdef int _waited(self, EagerFuture future) except -1
+    cdef object _piece_later(self, Py_ssize_t size)
     cdef int _keep(self, object data) except -1
     cdef bytes _joined(self)
 
@@ -430,7 +457,7 @@ cdef class ReadVerb(PiecesVerb):
 
 
 cdef class ReadAllVerb(PiecesVerb):
-    pass
+    cdef Py_ssize_t _most      # bytes; -1: any number of them
 
 
 cdef class ReadExactlyVerb(PiecesVerb):

@@ -398,7 +398,19 @@ class SessionPort:
     _acceptors: Any
     _incoming_bidi: Any
     _incoming_uni: Any
-    _streams: dict[int, Any]
+    @property
+    def _streams(self) -> dict[int, Any]:
+        """The streams that are not done, by ID, in the order in which they were opened.
+
+        The session does not keep them: a stream is kept alive by its users, see ``orphans``.
+        """
+    @property
+    def _open_count(self) -> int:
+        """How many these are."""
+    def _find_stream(self, stream_id: int) -> Any:
+        """Return the one with this ID, or None."""
+    def _forget_streams(self) -> list[Any]:
+        """The session has ended: return them; from now on, there are none."""
     _arrivals: int
     _counted_local: int
     _counted_uni: int

@@ -12,6 +12,7 @@ One extension module, one file per class:
 - tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
 - callbacks.pxi   the functions that the engine calls
 - eager.pxi       tasks that continue in the turn that wakes them
+- slots.pxi       attributes of Python classes, read like those of compiled ones
 - verbs.pxi, read_verbs.pxi   awaitables without coroutine frames
 - stream_port.pxi, session_port.pxi, datagram_port.pxi   the hot paths of the classes in _core
 - h3_port.pxi     the hot paths of streams in h3
@@ -50,6 +51,7 @@ import sys as _sys
 import warnings as _warnings
 from collections import deque as _deque
 from time import monotonic as _time_monotonic
+from types import MemberDescriptorType as _MemberDescriptorType
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 from weakref import WeakValueDictionary as _WeakValueDictionary
 from weakref import ref as _weakref_ref
@@ -94,6 +96,7 @@ include "connection.pxi"
 include "callbacks.pxi"
 include "endpoint.pxi"
 include "eager.pxi"
+include "slots.pxi"
 include "verbs.pxi"
 include "stream_port.pxi"
 include "read_verbs.pxi"

@@ -145,7 +145,7 @@ cdef void _cb_stream_opened(void *eu, qe_conn *c, void *cu, qe_stream *s) noexce
         stream._id = qe_stream_id(s)
         # RFC 9000 section 2.1: the second bit says unidirectional.
         stream._flags = F_DEFAULT_SINK | (F_UNI if stream._id & 2 else 0)
-        conn._streams.add(stream)
+        conn._enter(stream)
         stream._c = s
         qe_stream_set_user(s, <void *>stream)
     except BaseException as exc:
@@ -234,7 +234,10 @@ cdef void _cb_stream_closed(void *eu, qe_stream *s, void *su) noexcept:
     except BaseException as exc:
         endpoint._keep(exc)
         return
-    stream._conn._streams.discard(stream)
+    try:
+        stream._conn._leave(stream)
+    except BaseException as exc:
+        endpoint._keep(exc)
 
 
 cdef void _cb_buffer_released(void *eu, void *owner) noexcept:

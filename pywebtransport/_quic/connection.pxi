@@ -15,7 +15,7 @@ cdef class QuicConnection:
     def __cinit__(self):
         global _live_connections
         _live_connections += 1
-        self._streams = set()
+        self._streams = []
         self._alpn = ""
         self._server_name = ""
 
@@ -109,11 +109,11 @@ cdef class QuicConnection:
         stream = QuicStream.__new__(QuicStream)
         stream._conn = self
         stream._flags = F_LOCAL | (F_UNI if unidirectional else 0)
-        self._streams.add(stream)
+        self._enter(stream)
         rc = qe_conn_open_stream(self._c, unidirectional, <void *>stream, &stream._c)
         if rc < 0:
             stream._c = NULL
-            self._streams.discard(stream)
+            self._leave(stream)
             if rc == QE_ERR_STREAM_LIMIT:
                 return None
             raise _error(rc, "opening a stream")
@@ -130,7 +130,7 @@ cdef class QuicConnection:
         stream._c = qe_conn_take_greeting(self._c, <void *>stream)
         if stream._c == NULL:
             return None
-        self._streams.add(stream)
+        self._enter(stream)
         stream._id = qe_stream_id(stream._c)
         return stream
 
@@ -279,6 +279,24 @@ cdef class QuicConnection:
         return result
 
     # ----------------------------------------------------------------- private
+
+    cdef int _enter(self, QuicStream stream) except -1:
+        stream._place = PyList_GET_SIZE(self._streams)
+        self._streams.append(stream)
+        return 0
+
+    cdef int _leave(self, QuicStream stream) except -1:
+        """The last one takes its place."""
+        cdef QuicStream last
+        cdef Py_ssize_t place = stream._place
+        if place < 0:
+            return 0
+        stream._place = -1
+        last = self._streams.pop()
+        if last is not stream:
+            last._place = place
+            self._streams[place] = last
+        return 0
 
     cdef int _check_open(self, str what) except -1:
         cdef CloseInfo info = self._close_info

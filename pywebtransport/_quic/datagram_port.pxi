@@ -67,11 +67,11 @@ cdef class DatagramQueuePort:
         else:
             while arrivals and <Py_ssize_t>arrivals[0][0] <= gone:
                 arrivals.popleft()
-            arrivals.append((self._came, self._last_arrival))
+            _append(arrivals, (self._came, self._last_arrival))
         self._came += len(datagrams)
         self._last_arrival = _monotonic()
         if len(datagrams) == 1:
-            waiting.append(datagrams[0])
+            _append(waiting, datagrams[0])
         else:
             waiting.extend(datagrams)
         self.held += total
@@ -86,7 +86,7 @@ cdef class DatagramQueuePort:
         return self._pop()
 
     cdef object _pop(self):
-        data = self.waiting.popleft()
+        data = _popleft(self.waiting)
         self.held -= len(data)
         if self.held < self.low:
             self.release()
@@ -119,7 +119,7 @@ cdef class DatagramPort:
         self._received_count += count
         self._receive_drops += self._queue._add(datagrams, total)
         if self._receivers is not None:
-            self._serve_receivers()
+            DatagramPort._serve_receivers(self)
         if self._emitter is not None:
             self._tell_received(datagrams)
 
@@ -135,29 +135,30 @@ cdef class DatagramPort:
         line = self._receivers
         if line is None or self._queue is None:
             return
-        turns = line.turns
+        turns = _slot_get(&_s_turns, line)
         waiting = self._queue.waiting
         # As line.serve().
-        while turns and len(waiting) - taken > <Py_ssize_t>line.served:
-            turn = turns.popleft()
+        while turns and len(waiting) - taken > <Py_ssize_t>_slot_get(&_s_served, line):
+            turn = _popleft(turns)
             if isinstance(turn, EagerFuture):
                 if (<EagerFuture>turn)._state == E_WAITING:
-                    line.served += 1
+                    _slot_set(&_s_served, line, _slot_get(&_s_served, line) + 1)
                     (<EagerFuture>turn)._settle(E_DONE, line)
             elif not turn.done():
                 line.served += 1
                 turn.set_result(line)
 
     def _receive(self, *, timeout=None):
-        cdef ReceiveVerb verb = ReceiveVerb.__new__(ReceiveVerb)
+        cdef ReceiveVerb verb = <ReceiveVerb>_new_verb(V_RECEIVE)
         verb._port = self
         verb._timeout = timeout
+        verb._is_first = False
         return verb
 
     cdef bint _has_receivers(self) except -1:
         """As bool(line): somebody waits, or was served and has not continued yet."""
         line = self._receivers
-        return line is not None and (<Py_ssize_t>line.served > 0 or bool(line.turns))
+        return line is not None and _has_line(line)
 
     cdef bint _is_over(self) noexcept:
         state = self._session._state
@@ -166,7 +167,7 @@ cdef class DatagramPort:
     # ------------------------------------------------------------------ sending
 
     def _send(self, data, *, priority=0, ttl=None):
-        cdef SendVerb verb = SendVerb.__new__(SendVerb)
+        cdef SendVerb verb = <SendVerb>_new_verb(V_SEND)
         verb._port = self
         verb._data = data
         verb._priority = priority
@@ -186,7 +187,7 @@ cdef class DatagramPort:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         if not self._may_send_now():
             return False
-        way = self._h3.datagram_way
+        way = _slot_get(&_s_datagram_way, self._h3)
         if way is None or _send_on(way, data) != 0:
             return False
         self._send_sequence += 1
@@ -230,23 +231,22 @@ cdef class ReceiveVerb(Verb):
             self._turn = None
             if turn._state != E_DONE:
                 turn.result()  # raises
-            port._receivers.served -= 1
+            line = port._receivers
+            _slot_set(&_s_served, line, _slot_get(&_s_served, line) - 1)
             self._is_first = True
-            if port._receivers.turns:
-                port._serve_receivers(1)  # callers that came meanwhile; one is taken here
+            if _slot_get(&_s_turns, line):
+                DatagramPort._serve_receivers(port, 1)  # callers that came meanwhile; one is taken here
             queue = port._queue
         if (queue is None or not queue.waiting
                 or not (self._is_first or not port._has_receivers())):
             if (queue is None or not queue.waiting) and port._is_over():
                 raise port.closed_error("no datagram can be received")
-            self._stage = V_WAITING
             self._turn = turn = port._session._eager.create_future(port._session._loop)
-            turn._blocking = True
             if self._is_first:
                 port._receivers.turns.appendleft(turn)
             else:
-                port._receivers.turns.append(turn)
-            return turn
+                _append(_slot_get(&_s_turns, port._receivers), turn)
+            return self._wait(turn)
         waited = _monotonic() - self._started
         port._receive_time += waited
         port._max_receive_time = max(port._max_receive_time, waited)
@@ -254,12 +254,12 @@ cdef class ReceiveVerb(Verb):
 
     cdef object _take(self, DatagramPort port, DatagramQueuePort queue):
         port._receive_sequence += 1
-        return self._finish(queue._pop())
+        return queue._pop()
 
     cdef int _give_up(self, object error) except -1:
         turn, self._turn = self._turn, None
         self._port._receivers.leave(turn)
-        self._port._serve_receivers()
+        DatagramPort._serve_receivers(self._port)
         return 0
 
 
@@ -289,9 +289,10 @@ cdef class SendVerb(Verb):
         cdef DatagramPort port = self._port
         if (self._ttl is None and self._priority is _ZERO and PyBytes_CheckExact(self._data)
                 and port._send_now(<bytes>self._data)):
-            return self._finish(None)
+            return None
         return self._continue(port._send_other(self._data, self._priority, self._ttl))
 
 
-_set_slots(<PyTypeObject *>ReceiveVerb)
-_set_slots(<PyTypeObject *>SendVerb)
+cdef Slot _s_datagram_way = _slot("datagram_way")  # of H3Session
+_set_slots(V_RECEIVE, ReceiveVerb)
+_set_slots(V_SEND, SendVerb)

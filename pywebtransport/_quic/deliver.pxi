@@ -202,7 +202,7 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
         try:
             if stream._flags & F_DEFAULT_SINK:
                 if conn.handler is not None:
-                    ready = conn.handler.stream_ready
+                    ready = _slot_get(&_s_stream_ready, conn.handler)
                     if isinstance(ready, StreamRoutes):
                         (<StreamRoutes>ready)._route(stream)
                     else:
@@ -263,7 +263,7 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
             self._told = SLICE_CALLS  # one call with the work of many: look at the clock
         begun = self._look()
         try:
-            receive = conn.handler.datagrams_received
+            receive = _slot_get(&_s_datagrams_received, conn.handler)
             if isinstance(receive, DatagramRoutes):
                 (<DatagramRoutes>receive)._route(datagrams)
             else:
@@ -378,3 +378,8 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
     if kept:
         self._dead_conns = kept + self._dead_conns
     return 0
+
+
+# Of Driver.
+cdef Slot _s_stream_ready = _slot("stream_ready")
+cdef Slot _s_datagrams_received = _slot("datagrams_received")

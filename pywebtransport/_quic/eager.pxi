@@ -13,19 +13,33 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
     ctypedef void (*destructor)(PyObject *) noexcept
+    ctypedef int (*inquiry)(PyObject *) noexcept
+    ctypedef PyObject *(*getattrofunc)(PyObject *, PyObject *) noexcept
+    ctypedef PyObject *(*ternaryfunc)(PyObject *, PyObject *, PyObject *) noexcept
     ctypedef struct PyAsyncMethods:
         sendfunc am_send
     ctypedef struct PyTypeObject:
         PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
+        unsigned int tp_version_tag
         iternextfunc tp_iternext
+        destructor tp_dealloc
         destructor tp_finalize
+        inquiry tp_clear
+        getattrofunc tp_getattro
+        ternaryfunc tp_call
+        Py_ssize_t tp_weaklistoffset
         PyAsyncMethods *tp_as_async
     enum:
         PYGEN_RETURN
         PYGEN_NEXT
+    Py_ssize_t PY_SSIZE_T_MAX
     int PyIter_Send(object iterator, object value, PyObject **result) noexcept
     PyTypeObject *_type_of "Py_TYPE"(object value) noexcept
     bint PyLong_CheckExact(object value)
+    PyObject *PyMethod_New(PyObject *function, PyObject *owner) except NULL
+    PyObject *_generic_attr "PyObject_GenericGetAttr"(PyObject *owner, PyObject *name) except NULL
+    int PyUnicode_CHECK_INTERNED(PyObject *text) noexcept
+    int PyUnicode_CompareWithASCIIString(PyObject *text, const char *other) noexcept
     void PyErr_SetObject(object kind, object value) noexcept
 
 cdef enum:
@@ -264,6 +278,42 @@ cdef PyObject *_eager_next(PyObject *future) except? NULL:
     raise self._error()
 
 
+# What a task does with a future that is not exactly one of asyncio: it looks at four attributes for
+# each wait, and builds the name "result" first. Looking them up costs a third of the wait.
+
+cdef PyObject *_eager_attr(PyObject *future, PyObject *name) except NULL:
+    """getattr(future, name)"""
+    cdef object blocking
+    if name == _n_blocking:
+        blocking = (<EagerFuture>future)._blocking
+        Py_INCREF(blocking)
+        return <PyObject *>blocking
+    if name == _n_get_loop:
+        return PyMethod_New(<PyObject *>_get_loop_method, future)
+    if name == _n_add_callback:
+        return PyMethod_New(<PyObject *>_add_callback_method, future)
+    if not PyUnicode_CHECK_INTERNED(name) and PyUnicode_CompareWithASCIIString(name, "result") == 0:
+        # Python code has interned names: this is C code that calls what it gets, see _eager_call().
+        Py_INCREF(<object>future)
+        return future
+    return _generic_attr(future, name)
+
+
+cdef PyObject *_eager_call(PyObject *future, PyObject *arguments, PyObject *keywords) except NULL:
+    """future.result() of C code"""
+    cdef PyObject *result
+    if (<EagerFuture>future)._state != E_DONE:
+        raise (<EagerFuture>future)._error()
+    result = <PyObject *>(<EagerFuture>future)._result
+    Py_INCREF(<object>result)
+    return result
+
+
+cdef PyObject *_n_blocking = <PyObject *>"_asyncio_future_blocking"
+cdef PyObject *_n_get_loop = <PyObject *>"get_loop"
+cdef PyObject *_n_add_callback = <PyObject *>"add_done_callback"
+cdef object _get_loop_method = EagerFuture.get_loop
+cdef object _add_callback_method = EagerFuture.add_done_callback
 _EAGER_STATES = ("pending", "finished", "failed", "cancelled")
 _CancelledError = _asyncio.CancelledError
 _InvalidStateError = _asyncio.InvalidStateError
@@ -272,3 +322,5 @@ cdef object _current_task = (
     _asyncio.current_task if _sys.version_info >= (3, 12) else _asyncio.tasks._current_tasks.get)
 cdef object _eager_turns = _WeakKeyDictionary()
 (<PyTypeObject *>EagerFuture).tp_iternext = <iternextfunc>_eager_next
+(<PyTypeObject *>EagerFuture).tp_getattro = <getattrofunc>_eager_attr
+(<PyTypeObject *>EagerFuture).tp_call = <ternaryfunc>_eager_call

@@ -45,7 +45,7 @@ cdef class StreamRoutes:
                 size = 4
             session = self._sessions.get(number)
             if session is not None:
-                way = session.stream_way
+                way = _slot_get(&_s_stream_way, session)
                 if way is not None and _take_on(session, <tuple>way, stream, unidirectional, size):
                     return 0
         self._others(stream)
@@ -55,27 +55,30 @@ cdef class StreamRoutes:
 cdef bint _count(object counts, bint came) except -1:
     """Count a stream of the peer that came, or ended, unless PeerStreams has to act on it."""
     cdef int64_t received, finished, limit, gain
-    most = counts.limit
+    most = _slot_get(&_s_limit, counts)
     if most is None:
         if came:
-            counts.received += 1
+            _slot_set(&_s_received, counts, _slot_get(&_s_received, counts) + 1)
         else:
-            counts.finished += 1
+            _slot_set(&_s_finished, counts, _slot_get(&_s_finished, counts) + 1)
         return True
-    received, finished, limit = counts.received, counts.finished, most
+    limit = most
+    received = _slot_get(&_s_received, counts)
+    finished = _slot_get(&_s_finished, counts)
     if came:
         received += 1
     else:
         finished += 1
-    gain = finished + <int64_t>counts.window - limit
+    gain = finished + <int64_t>_slot_get(&_s_window, counts) - limit
     if received > limit:
         return False
-    if gain >= 1 and (gain >= (limit - received) // 2 or gain >= <int64_t>counts.increment):
+    if gain >= 1 and (gain >= (limit - received) // 2
+                      or gain >= <int64_t>_slot_get(&_s_increment, counts)):
         return False
     if came:
-        counts.received = received
+        _slot_set(&_s_received, counts, received)
     else:
-        counts.finished = finished
+        _slot_set(&_s_finished, counts, finished)
     return True
 
 
@@ -83,14 +86,14 @@ cdef bint _take_on(object session, tuple way, QuicStream stream, bint unidirecti
                    Py_ssize_t header_size) except -1:
     """As H3Session.stream_arrived(); return whether it was done."""
     cdef dict streams = way[WAY_STREAMS]
-    if (len(streams) >= MOST_STREAMS and len(streams) >= <Py_ssize_t>session.sweep_at
+    if (len(streams) >= MOST_STREAMS and len(streams) >= <Py_ssize_t>_slot_get(&_s_sweep_at, session)
             or not _count((<tuple>way[WAY_PEER])[unidirectional], True)):
         return False
     stream_id = stream._id
     ids = way[WAY_IDS]
     if ids is not None and not unidirectional:
-        if ids.next_id == stream_id:
-            ids.next_id = stream._id + 4
+        if _slot_get(&_s_next_id, ids) == stream_id:
+            _slot_set(&_s_next_id, ids, stream._id + 4)
         else:
             ids.settle(stream_id)
     stream._flags &= ~<uint32_t>F_DEFAULT_SINK
@@ -110,21 +113,21 @@ cdef QuicStream _open_on(object session, bint unidirectional):
     """As H3Session.open_stream(); None: it was not done."""
     cdef dict streams
     cdef QuicStream stream
-    way = session.stream_way
+    way = _slot_get(&_s_stream_way, session)
     if way is None:
         return None
     streams = (<tuple>way)[WAY_STREAMS]
     counts = (<tuple>(<tuple>way)[WAY_LOCAL])[unidirectional]
-    opened, limit = counts.opened, counts.limit
+    opened, limit = _slot_get(&_s_opened, counts), _slot_get(&_s_limit, counts)
     if (limit is not None and opened >= limit
-            or len(streams) >= MOST_STREAMS and len(streams) >= <Py_ssize_t>session.sweep_at):
+            or len(streams) >= MOST_STREAMS and len(streams) >= <Py_ssize_t>_slot_get(&_s_sweep_at, session)):
         return None
     stream = (<QuicConnection?>(<tuple>way)[WAY_QUIC])._open(unidirectional)
     if stream is None:
         return None
     stream_id = stream._id
     (<list>(<tuple>way)[WAY_NEWEST])[unidirectional] = stream_id
-    counts.opened = opened + 1
+    _slot_set(&_s_opened, counts, opened + 1)
     stream._open_in(<QuicGroup?>(<tuple>way)[WAY_GROUP],
                    <bytes?>(<tuple>(<tuple>way)[WAY_HEADERS])[unidirectional])
     streams[stream_id] = stream
@@ -135,7 +138,7 @@ cdef bint _finish_on(object session, QuicStream stream, object stream_id,
                      bint unidirectional) except -1:
     """As H3Session.stream_finished(); return whether it was done."""
     cdef dict streams
-    way = session.stream_way
+    way = _slot_get(&_s_stream_way, session)
     if way is None:
         return False
     streams = (<tuple>way)[WAY_STREAMS]
@@ -144,3 +147,17 @@ cdef bint _finish_on(object session, QuicStream stream, object stream_id,
         streams[stream_id] = stream
         return False
     return True
+
+
+# Of H3Session,
+cdef Slot _s_stream_way = _slot("stream_way")
+cdef Slot _s_sweep_at = _slot("sweep_at")
+# LocalStreams and PeerStreams,
+cdef Slot _s_limit = _slot("limit")
+cdef Slot _s_opened = _slot("opened")
+cdef Slot _s_received = _slot("received")
+cdef Slot _s_finished = _slot("finished")
+cdef Slot _s_window = _slot("window")
+cdef Slot _s_increment = _slot("increment")
+# and SettledIds.
+cdef Slot _s_next_id = _slot("next_id")

@@ -10,29 +10,48 @@ cdef class PiecesVerb(Verb):
     cdef object _piece(self, Py_ssize_t size):
         """Return what can be read now, b"" at the end; None: wait for ``_future``, call again."""
         cdef StreamPort stream = self._stream
+        cdef QuicStream quic = stream._quic
         cdef EagerFuture future = self._future
-        cdef object data
-        try:
-            if future is not None:
-                self._future = None
-                stream._end_wait(future)
-                if future._state != E_DONE:
-                    future.result()  # raises
-                if future._result:
-                    raise stream._timed_out()
-            data = stream._quic._read_now(size)
-            if data is None:
-                self._stage = V_WAITING
-                self._future = future = stream._begin_wait()
-                future._blocking = True
+        cdef bytes data
+        if future is not None:
+            self._future = None
+            StreamPort._end_wait(stream, future)
+            if future._state != E_DONE or future._result is not None:
+                self._waited(future)
+        if quic._in.buffered and not quic._flags & (F_RESET_RECEIVED | F_STOP_SENT | F_RELEASED):
+            data = quic._take(<size_t>size)
+        else:
+            found = self._piece_later(size)
+            if found is None:
                 return None
-        except _exc.WebTransportError as error:
-            raise stream._read_failed(error) from None
+            data = <bytes>found
         stream._reads += 1
         if PyBytes_GET_SIZE(data):
             stream.bytes_read += <uint64_t>PyBytes_GET_SIZE(data)
         else:
-            stream._finish_receive()
+            StreamPort._finish_receive(stream)
+        return data
+
+    cdef int _waited(self, EagerFuture future) except -1:
+        """Raise what came in place of data, if anything did."""
+        try:
+            if future._state != E_DONE:
+                future.result()  # raises
+            if future._result:
+                raise self._stream._timed_out()
+        except _exc.WebTransportError as error:
+            raise self._stream._read_failed(error) from None
+        return 0
+
+    cdef object _piece_later(self, Py_ssize_t size):
+        """As ``_piece``, if there is no data, or none that may be read."""
+        cdef StreamPort stream = self._stream
+        try:
+            data = stream._quic._read_now(size)
+            if data is None:
+                self._future = StreamPort._begin_wait(stream)
+        except _exc.WebTransportError as error:
+            raise stream._read_failed(error) from None
         return data
 
     cdef int _keep(self, object data) except -1:
@@ -52,7 +71,7 @@ cdef class PiecesVerb(Verb):
 
     cdef int _give_up(self, object error) except -1:
         future, self._future = self._future, None
-        self._stream._end_wait(future)
+        StreamPort._end_wait(self._stream, future)
         return 0
 
 
@@ -75,7 +94,7 @@ cdef class ReadVerb(PiecesVerb):
         if size <= 0:
             return self._continue(self._stream._read_other(self._size))
         data = self._piece(size)
-        return self._future if data is None else self._finish(data)
+        return self._wait(self._future) if data is None else data
 
 
 @cython.final
@@ -87,17 +106,23 @@ cdef class ReadAllVerb(PiecesVerb):
         return f"{type(self._stream).__name__}.read_all"
 
     cdef object _advance(self):
-        if self._stage == V_NEW and self._size is not None:
-            if not PyLong_CheckExact(self._size) or self._size < 0:
+        if self._future is None and self._size is not None:
+            if not PyLong_CheckExact(self._size):
+                return self._continue(self._stream._read_all_other(self._size))
+            try:
+                self._most = self._size
+            except OverflowError:
+                self._most = PY_SSIZE_T_MAX if self._size > 0 else -1
+            if self._most < 0:
                 return self._continue(self._stream._read_all_other(self._size))
         while True:
             data = self._piece(READ_CHUNK)
             if data is None:
-                return self._future
+                return self._wait(self._future)
             if PyBytes_GET_SIZE(data) == 0:
-                return self._finish(self._joined())
+                return self._joined()
             self._keep(data)
-            if self._size is not None and self._total > self._size:
+            if self._most >= 0 and self._total > self._most:
                 self._stream._unread(self._joined())
                 raise self._stream._too_long(self._size, self._total)
 
@@ -125,7 +150,7 @@ cdef class ReadExactlyVerb(PiecesVerb):
             while self._total < wanted:
                 data = self._piece(wanted - self._total)
                 if data is None:
-                    return self._future
+                    return self._wait(self._future)
                 if PyBytes_GET_SIZE(data) == 0:
                     raise stream._too_short(self._joined(), self._size)
                 self._keep(data)
@@ -133,8 +158,8 @@ cdef class ReadExactlyVerb(PiecesVerb):
             stream._unread(self._joined())
             raise
         if stream._quic._flags & F_FIN_RECEIVED and stream._quic._in.buffered == 0:
-            stream._finish_receive()  # nobody needs to ask for the end
-        return self._finish(self._joined())
+            StreamPort._finish_receive(stream)  # nobody needs to ask for the end
+        return self._joined()
 
     cdef int _give_up(self, object error) except -1:
         PiecesVerb._give_up(self, error)
@@ -143,6 +168,6 @@ cdef class ReadExactlyVerb(PiecesVerb):
         return 0
 
 
-_set_slots(<PyTypeObject *>ReadVerb)
-_set_slots(<PyTypeObject *>ReadAllVerb)
-_set_slots(<PyTypeObject *>ReadExactlyVerb)
+_set_slots(V_READ, ReadVerb)
+_set_slots(V_READ_ALL, ReadAllVerb)
+_set_slots(V_READ_EXACTLY, ReadExactlyVerb)

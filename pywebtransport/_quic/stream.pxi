@@ -24,12 +24,17 @@ cdef enum:
     PIN_THRESHOLD = 2048        # bytes objects of this size on are pinned, not copied
 
 
+cdef extern from "Python.h":
+    Py_ssize_t _references "Py_REFCNT"(PyObject *value) noexcept
+
+
 @cython.final
 @cython.freelist(64)
 cdef class QuicStream:
     def __cinit__(self):
         global _live_streams
         _live_streams += 1
+        self._place = -1
 
     def __init__(self):
         raise TypeError("QuicStream is made by QuicConnection.open_stream() or by the peer")
@@ -63,6 +68,15 @@ cdef class QuicStream:
         return f"<QuicStream {self._id} {' '.join(words)}>"
 
     # ---------------------------------------------------------------- identity
+
+    @property
+    def tag(self):
+        port = self._get_port()
+        return self._tag if port is None else PyWeakref_NewRef(port, None)
+
+    @tag.setter
+    def tag(self, value):
+        self._tag = value
 
     @property
     def sink(self):
@@ -418,12 +432,19 @@ cdef class QuicStream:
         self._flags = (self._flags | F_RELEASED) & ~<uint32_t>F_DEFAULT_SINK
         self._drop_input()
         self._sink = None
-        self.tag = None
+        self._tag = None
+        self._port = NULL
         if self._read_waiter is not None:
             self._mark_ready()
         self._app_done()
 
     # ----------------------------------------------------------------- private
+
+    cdef StreamPort _get_port(self):
+        """Return the object for the application, if it is alive."""
+        if self._port == NULL or _references(self._port) == 0:
+            return None
+        return <StreamPort>self._port
 
     cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1:
         self._bytes_received += n

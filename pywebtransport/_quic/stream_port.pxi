@@ -33,11 +33,34 @@ cdef StreamPort _create_stream(object cls, SessionPort session, QuicStream quic,
     self._send_order = 0
     self._created_at = _unix_time()
     quic.on_closed = _tell_port
-    quic.tag = PyWeakref_NewRef(self, None)
-    session._streams[quic._id] = quic.tag
+    quic._port = <PyObject *>self
+    session._list_stream(self)
     return self
 
 
+cdef void _free_port(PyObject *port) noexcept:
+    """tp_dealloc of StreamPort: the last reference is gone, so that no name may have it here.
+
+    Two pointers lead to it, from its session and from the engine's stream. They take the place
+    of weak references, which are objects themselves.
+    """
+    cdef OpenPorts ports = (<StreamPort>port)._list
+    cdef QuicStream quic = (<StreamPort>port)._quic
+    if ports is not None:
+        _unlist(&(<StreamPort>port)._node)
+        ports._count -= 1
+    if quic is not None and quic._port == port:
+        quic._port = NULL
+    _dealloc_port(port)
+
+
+cdef destructor _dealloc_port = (<PyTypeObject *>StreamPort).tp_dealloc
+(<PyTypeObject *>StreamPort).tp_dealloc = <destructor>_free_port
+
+
+# The garbage collector does not clear it: _free_port() needs its members. In each circle that it is
+# part of, there is something else to clear: a session, a dictionary of listeners, a frame.
+@cython.no_gc_clear
 cdef class StreamPort:
     @property
     def _session(self):
@@ -69,33 +92,37 @@ cdef class StreamPort:
                 or session._close_info is not None):
             return
         if (self._receive_done and quic._flags & F_FIN_WRITTEN and quic._c != NULL
-                and quic.tag is not None and quic.tag() is self):
+                and quic._port == <PyObject *>self):
             # Only an acknowledgement is missing.
             orphans = session._orphans
             if orphans is None:
                 orphans = session._make_orphans()
-            (<set>orphans.streams).add(self)
+            (<set>_slot_get(&_s_streams, orphans)).add(self)
             return
         self._dropped()
 
     # ---------------------------------------------------------------- receiving
 
     def _read(self, size=8192):
-        cdef ReadVerb verb = ReadVerb.__new__(ReadVerb)
+        cdef ReadVerb verb = <ReadVerb>_new_verb(V_READ)
         verb._stream = self
         verb._size = size
+        verb._total = 0
         return verb
 
     def _read_all(self, max_size=None):
-        cdef ReadAllVerb verb = ReadAllVerb.__new__(ReadAllVerb)
+        cdef ReadAllVerb verb = <ReadAllVerb>_new_verb(V_READ_ALL)
         verb._stream = self
         verb._size = max_size
+        verb._total = 0
+        verb._most = -1
         return verb
 
     def _readexactly(self, n):
-        cdef ReadExactlyVerb verb = ReadExactlyVerb.__new__(ReadExactlyVerb)
+        cdef ReadExactlyVerb verb = <ReadExactlyVerb>_new_verb(V_READ_EXACTLY)
         verb._stream = self
         verb._size = n
+        verb._total = 0
         return verb
 
     cpdef EagerFuture _begin_wait(self):
@@ -134,7 +161,7 @@ cdef class StreamPort:
         if not self._receive_done:
             self._receive_done = True
             if self._quic._c == NULL:
-                self._check_done()
+                StreamPort._check_done(self)
 
     # ------------------------------------------------------------------ sending
 
@@ -147,7 +174,7 @@ cdef class StreamPort:
         return self._new_write(data, True, True)
 
     cdef WriteVerb _new_write(self, object data, bint end_stream, bint wait_flush):
-        cdef WriteVerb verb = WriteVerb.__new__(WriteVerb)
+        cdef WriteVerb verb = <WriteVerb>_new_verb(V_WRITE)
         verb._stream = self
         verb._data = data
         verb._end_stream = end_stream
@@ -155,10 +182,13 @@ cdef class StreamPort:
         return verb
 
     def _finish(self):
+        self._finish_now()
+
+    cdef int _finish_now(self) except -1:
         cdef QuicStream quic = self._quic
         if (self._get_session()._close_info is not None or self._reset_sent or quic._c == NULL
                 or quic._flags & (F_FIN_WRITTEN | F_STOPPED | F_RESET_SENT)):
-            return
+            return 0
         try:
             if self._rest is not None:
                 self._queue_rest()
@@ -166,9 +196,10 @@ cdef class StreamPort:
                 quic._write_bytes(b"", True)
         except _exc.WebTransportError as error:
             raise self._write_failed(error) from None
+        return 0
 
     def _close(self, *, code=None, reason=None):
-        cdef CloseVerb verb = CloseVerb.__new__(CloseVerb)
+        cdef CloseVerb verb = <CloseVerb>_new_verb(V_CLOSE)
         verb._stream = self
         verb._code = code
         return verb
@@ -189,12 +220,12 @@ cdef class StreamPort:
         if session._close_info is not None:
             self._ending()  # only now is it known whether the session ended first
         self._done = True
-        # Without these, the stream and its engine object would keep each other alive until
-        # the garbage collector runs.
-        quic.tag = quic.on_closed = None
+        # Nothing of its engine object is told any more.
+        quic._port = NULL
+        quic.on_closed = None
         if self._closed_at is None:
             self._closed_at = _unix_time()
-        session._remove_stream(self)
+        SessionPort._remove_stream(session, self)
         if self._emitter is not None:
             self._tell_closed()
 
@@ -205,9 +236,9 @@ def _tell_port(QuicStream quic not None):
 
 
 cdef int _port_closed(QuicStream quic) except -1:
-    stream = None if quic.tag is None else quic.tag()
+    cdef StreamPort stream = quic._get_port()
     if stream is not None:
-        (<StreamPort?>stream)._check_done()
+        StreamPort._check_done(stream)
     return 0
 
 
@@ -241,7 +272,7 @@ cdef class WriteVerb(Verb):
                                  or queued > stream._get_session()._get_low_water()
                                  and stream._is_full(queued)):
             return self._continue(stream._drain())
-        return self._finish(None)
+        return None
 
 
 @cython.final
@@ -254,15 +285,16 @@ cdef class CloseVerb(Verb):
 
     cdef object _advance(self):
         if self._code is None:
-            self._stream.finish()
+            self._stream._finish_now()
         else:
             self._stream.reset(self._code)
-        return self._finish(None)
+        return None
 
 
+cdef Slot _s_streams = _slot("streams")      # of Orphans
 cdef object _ref = _weakref_ref
 cdef dict _clock_names = _clock_module.__dict__
 cdef object _system_clock = _time_monotonic
 cdef object _get_running_loop = _asyncio.get_running_loop
-_set_slots(<PyTypeObject *>WriteVerb)
-_set_slots(<PyTypeObject *>CloseVerb)
+_set_slots(V_WRITE, WriteVerb)
+_set_slots(V_CLOSE, CloseVerb)

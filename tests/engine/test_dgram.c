@@ -33,9 +33,12 @@ static int next(qe_dgram_queue *q, qe_tstamp now) {
   return n;
 }
 
+static qe_pool pool;
+
 static void reset(qe_dgram_queue *q, size_t count, size_t bytes) {
   memset(gone_count, 0, sizeof(gone_count));
-  qe_dgram_queue_init(q, count, bytes);
+  qe_pool_clear(&pool);
+  qe_dgram_queue_init(q, &pool, count, bytes);
 }
 
 static void test_priorities(void) {
@@ -308,5 +311,6 @@ int main(void) {
   RUN(test_with_stream);
   RUN(test_group_clear_and_free);
   sim_global_free();
+  qe_pool_clear(&pool);
   return check_report();
 }

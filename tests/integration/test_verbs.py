@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import gc
 import inspect
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 from unittest import mock
@@ -393,3 +395,58 @@ def test_mocks_await_them() -> None:
         *(session.create_bidirectional_stream, session.create_unidirectional_stream),
     ):
         assert isinstance(method, mock.AsyncMock) or asyncio.iscoroutinefunction(method)
+
+
+@pytest.mark.parametrize("name", READY)
+async def test_one_that_is_used_again_behaves_like_a_new_one(ends_of: Any, name: str) -> None:
+    async with ends_of() as ends:
+        await ends.feed()
+        verb = READY[name](ends)
+        await verb
+        kind, place = type(verb), id(verb)
+        del verb
+        again = READY[name](ends)
+        assert (type(again), id(again)) == (kind, place)
+        assert gc.is_tracked(again)
+        with pytest.warns(RuntimeWarning, match="was never awaited"):
+            del again
+        closed = READY[name](ends)
+        closed.close()
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await closed
+
+
+async def test_one_with_weak_references_is_not_used_again(ends_of: Any) -> None:
+    async with ends_of() as ends:
+        await ends.feed()
+        gone: list[object] = []
+        verb = ends.far.read(100)
+        reference = weakref.ref(verb, gone.append)
+        assert await verb == b"data"
+        del verb
+        assert gone == [reference]
+        assert reference() is None
+        other = ends.far.read(100)
+        assert reference() is None
+        other.close()
+
+
+async def test_many_that_wait_at_a_time_are_told_apart(ends_of: Any) -> None:
+    """More than are kept: some are new, some were used before."""
+    async with ends_of() as ends:
+        for number in (300, 300):
+            waiting = [asyncio.create_task(ends.far_datagrams.receive()) for _ in range(number)]
+            await asyncio.sleep(0)
+            expected = [str(each).encode() for each in range(number)]
+            for each in expected:
+                await ends.near_datagrams.send(each)
+            assert await asyncio.gather(*waiting) == expected
+            del waiting
+
+
+async def test_a_limit_beyond_any_length(ends_of: Any) -> None:
+    async with ends_of() as ends:
+        await ends.near.write_all(b"data")
+        assert await ends.far.read_all(max_size=1 << 70) == b"data"
+        with pytest.raises(ConfigurationError, match="max_size"):
+            await ends.far.read_all(max_size=-(1 << 70))

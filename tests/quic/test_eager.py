@@ -695,3 +695,24 @@ async def test_several_loops_have_their_own(lab: Lab) -> None:
     for one in events:
         assert [what for what, _ in one] == ["deliver", "task"]
         assert one[0][1] == one[1][1]
+
+
+async def test_c_code_gets_the_result_without_a_method() -> None:
+    """A task calls ``result`` with a name that it builds; Python code has the method."""
+    loop = asyncio.get_running_loop()
+    future = EagerTurn.of(loop).create_future(loop)
+    built = "".join(["res", "ult"])  # not interned
+    for name in ("result", built):
+        with pytest.raises(asyncio.InvalidStateError):
+            getattr(future, name)()
+    future.set_result(7)
+    assert getattr(future, built)() == future.result() == 7
+    assert future.result.__name__ == "result"
+    assert future.get_loop() is loop
+    assert future._asyncio_future_blocking is False
+    failed = EagerTurn.of(loop).create_future(loop)
+    failed.set_exception(ValueError("x"))
+    with pytest.raises(ValueError, match="x"):
+        getattr(failed, built)()
+    with pytest.raises(AttributeError, match="nothing"):
+        getattr(failed, "nothing")  # noqa: B009

@@ -177,7 +177,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   c->ref.get_conn = get_conn;
   c->ref.user_data = c;
   qe_sched_init(&c->sched);
-  qe_dgram_queue_init(&c->dgrams, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
+  qe_dgram_queue_init(&c->dgrams, &e->pool, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
   qe_dgram_log_init(&c->dgram_log);
   qe_pathmtu_init(&c->pathmtu);
   c->pathmtu.started = e->set.pmtud == 0 || e->set.known_mtu != 0; /* there is nothing to start */
@@ -618,7 +618,7 @@ int qe_conn_open_stream(qe_conn *c, int uni, void *su, qe_stream **out) {
   rv = uni ? ngtcp2_conn_open_uni_stream(c->ng, &id, s)
            : ngtcp2_conn_open_bidi_stream(c->ng, &id, s);
   if (rv != 0) {
-    free(s);
+    qe_pool_free(&c->engine->pool, s);
     return rv == NGTCP2_ERR_STREAM_ID_BLOCKED ? QE_ERR_STREAM_LIMIT : library_error(rv);
   }
   qe_stream_enter(s, id, su);

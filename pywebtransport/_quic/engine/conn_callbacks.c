@@ -437,7 +437,7 @@ static int stream_open(ngtcp2_conn *ng, int64_t id, void *user_data) {
     return fail(c, QE_ERR_NOMEM);
   }
   if (ngtcp2_conn_set_stream_user_data(ng, id, s) != 0) {
-    free(s);
+    qe_pool_free(&c->engine->pool, s);
     return fail(c, QE_ERR_INTERNAL);
   }
   qe_stream_enter(s, id, NULL);

@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void qe_dgram_queue_init(qe_dgram_queue *q, size_t max_count, size_t max_bytes) {
+void qe_dgram_queue_init(qe_dgram_queue *q, qe_pool *pool, size_t max_count, size_t max_bytes) {
   memset(q, 0, sizeof(*q));
+  q->pool = pool;
   q->max_count = max_count;
   q->max_bytes = max_bytes;
   q->first_deadline = QE_NEVER;
@@ -18,7 +19,7 @@ static void unlink_head(qe_dgram_queue *q, int p) {
   }
   q->count--;
   q->bytes -= d->len;
-  free(d);
+  qe_pool_free(q->pool, d);
 }
 
 /* Removes every datagram that belongs to group, has expired, or any if all = 1. */
@@ -36,7 +37,7 @@ static size_t sweep(qe_dgram_queue *q, const qe_group *group, int all, qe_tstamp
         q->count--;
         q->bytes -= d->len;
         gone(ctx, d, fate);
-        free(d);
+        qe_pool_free(q->pool, d);
         n++;
       } else {
         q->first_deadline = d->deadline < q->first_deadline ? d->deadline : q->first_deadline;
@@ -66,7 +67,7 @@ int qe_dgram_push(qe_dgram_queue *q, qe_group *group, const uint8_t *prefix, siz
       return QE_ERR_BLOCKED;
     }
   }
-  qe_dgram *d = malloc(sizeof(*d) + total);
+  qe_dgram *d = qe_pool_alloc(q->pool, sizeof(*d) + total);
   if (d == NULL) {
     return QE_ERR_NOMEM;
   }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pool.h"
 #include "quicengine.h"
 
 #define QE_DGRAM_PRIORITIES 3
@@ -24,6 +25,7 @@ typedef struct qe_dgram {
 } qe_dgram;
 
 typedef struct qe_dgram_queue {
+  qe_pool *pool;
   qe_dgram *head[QE_DGRAM_PRIORITIES], *tail[QE_DGRAM_PRIORITIES];
   size_t count, bytes;
   size_t max_count, max_bytes;
@@ -34,7 +36,8 @@ typedef struct qe_dgram_queue {
 /* Called for every datagram that is removed from the queue without being sent. */
 typedef void (*qe_dgram_gone)(void *ctx, const qe_dgram *d, enum qe_dgram_fate fate);
 
-void qe_dgram_queue_init(qe_dgram_queue *q, size_t max_count, size_t max_bytes);
+/* pool: where datagrams are allocated. */
+void qe_dgram_queue_init(qe_dgram_queue *q, qe_pool *pool, size_t max_count, size_t max_bytes);
 /* Copies prefix and data into one datagram. Removes expired datagrams first if the queue is
  * full. Returns 0, QE_ERR_BLOCKED or QE_ERR_NOMEM. */
 int qe_dgram_push(qe_dgram_queue *q, qe_group *group, const uint8_t *prefix, size_t prefix_len,

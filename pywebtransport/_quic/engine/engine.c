@@ -26,6 +26,7 @@ static void engine_destroy(qe_engine *e) {
     qe_tls_unref(e->tls);
   }
   qe_scratch_free(&e->scratch);
+  qe_pool_clear(&e->pool);
   free(e->socks);
   free(e->greeting);
   free(e);

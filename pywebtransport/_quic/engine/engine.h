@@ -12,6 +12,7 @@
 #include "internal.h"
 #include "libmem.h"
 #include "linger.h"
+#include "pool.h"
 #include "ratelimit.h"
 #include "secrets.h"
 #include "steer.h"
@@ -70,6 +71,8 @@ struct qe_engine {
   uint16_t pmtud_probes[2];
   uint8_t *greeting; /* see greeting.h */
   size_t greeting_len;
+
+  qe_pool pool;
 
   qe_engine_stats stats;
 };

@@ -85,7 +85,7 @@ void qe_stream_map_free(qe_stream_map *m) {
 /* ------------------------------------------------------------------ life */
 
 qe_stream *qe_stream_new(qe_conn *c) {
-  qe_stream *s = calloc(1, sizeof(*s));
+  qe_stream *s = qe_pool_zalloc(&c->engine->pool, sizeof(*s));
   if (s != NULL) {
     s->conn = c;
     s->in_flight_at = QE_NEVER;
@@ -163,7 +163,7 @@ void qe_stream_destroy(qe_stream *s, int report) {
     QE_UPCALL(e, stream_closed, s, s->user);
   }
   qe_stream_map_remove(&c->streams, s);
-  free(s);
+  qe_pool_free(&e->pool, s);
 }
 
 /* ------------------------------------------------------------------ work */
