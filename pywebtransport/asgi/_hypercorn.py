@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import sys
 from typing import Any
 
 from h2.errors import ErrorCodes
@@ -48,6 +49,8 @@ class HypercornFront:
         self._config.include_server_header = False
         self._config.h11_max_incomplete_size = options.max_head
         self._config.h2_max_header_list_size = options.max_head
+        # At the limit, hypercorn closes an HTTP/2 connection with its requests in flight.
+        self._config.keep_alive_max_requests = sys.maxsize
         self._context = WorkerContext(None)
         self._listening: Listening | None = None
         self._app: Any = None
