@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from pywebtransport.exceptions import SessionClosedError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.utils import wait_for_condition
@@ -46,9 +48,10 @@ async def echo_bidirectional(session: WebTransportSession) -> None:
 
 
 async def _echo(stream: WebTransportStream) -> None:
-    async for chunk in stream:
-        await stream.write(chunk)
-    await stream.close()
+    with suppress(SessionClosedError):  # the session ended before its stream did
+        async for chunk in stream:
+            await stream.write(chunk)
+        await stream.close()
 
 
 async def take(session: WebTransportSession) -> WebTransportStream:

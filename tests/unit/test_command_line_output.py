@@ -99,8 +99,9 @@ def fresh_loggers() -> Iterator[tuple[logging.Logger, logging.Logger]]:
     """The root logger and that of this package, as in a new process."""
     found = logging.getLogger(), logging.getLogger("pywebtransport")
     before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in found]
-    for logger in found:
-        logger.handlers = []
+    for logger, level in zip(found, (logging.WARNING, logging.NOTSET), strict=True):
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(level)
     try:
         yield found
     finally:
