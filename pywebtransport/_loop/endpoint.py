@@ -99,7 +99,7 @@ class Endpoint:
         socket_buffer_size: Requested kernel buffers in bytes; 0 is the engine's default.
         socket_features: Subset of ``gso``, ``gro``, ``ecn``, ``pktinfo`` to try.
         keylog: Called with lines for an NSS key log file.
-        qlog: Called with (connection, bytes, is_last).
+        qlog: Called with (number, bytes, is_last): the number stands for one connection.
         log: Called with lines of the library's own debug log.
         packets_out: Receives packets instead of sockets; see ``TunnelEndpoint``.
         routed: Packets are sent and received with their addresses; see ``MemoryEndpoint``.
@@ -123,7 +123,7 @@ class Endpoint:
         socket_buffer_size: int = 0,
         socket_features: tuple[str, ...] = _FEATURES,
         keylog: Callable[[str], object] | None = None,
-        qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
+        qlog: Callable[[int, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
         packets_out: Callable[[list[Any]], object] | None = None,
         routed: bool = False,

@@ -118,7 +118,7 @@ class QuicEndpoint:
         on_error: Callable[[BaseException], object],  # an exception out of a handler or sink
         keylog: Callable[[str], object] | None = None,
         # Gets a number that no other open connection has, a record, and whether it is the last.
-        qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
+        qlog: Callable[[int, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
         # Gets the packets of each turn, instead of a socket; see receive_packets().
         packets_out: Callable[[list[Any]], object] | None = None,
