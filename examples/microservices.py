@@ -115,9 +115,9 @@ async def main(orders: int) -> None:
         base = ServerConfig(certfile=certfile, keyfile=keyfile, bind_port=0)
         services = [Service(Prices, base), Service(Stock, base)]
         await asyncio.gather(*(service.start() for service in services))
-        config = ClientConfig(
-            server_certificate_hashes=[certificate_hash(certfile)], retry_delay=0.1, max_retries=50
-        )
+        # Who only waits for an answer has to send PINGs to notice that the service was killed.
+        config = ClientConfig(retry_delay=0.1, max_retries=50, connection_keepalive_timeout=1)
+        config = config.update(server_certificate_hashes=[certificate_hash(certfile)])
         async with contextlib.AsyncExitStack() as stack:
             shops = []
             for service in services:
