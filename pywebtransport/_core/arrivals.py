@@ -112,10 +112,11 @@ class Arrivals:
     def __init__(self, session: WebTransportSession) -> None:
         self._session = session
         self.streams: dict[int, OpenStream] = {}
-        # Resets, stops and the request to finish, which are told first.
-        self._facts: deque[Arrival] = deque()
-        # Streams with data, each of them once.
-        self._ready: deque[OpenStream] = deque()
+        # Resets, stops and the request to finish, which are told first. They are few, and an empty
+        # list takes a tenth of the memory of an empty deque.
+        self._facts: list[Arrival] = []
+        # Streams with data, each of them once; created with the first one.
+        self._ready: deque[OpenStream] | None = None
         self._datagram_next = False
         self._drained = False
         self._turn: Turn | None = None
@@ -146,7 +147,7 @@ class Arrivals:
         while True:
             may_have_more = self._accept()
             if self._facts:
-                return self._told(self._facts.popleft())
+                return self._told(self._facts.pop(0))
             if self._datagram_next or not self._ready:
                 datagram = self._take_datagram()
                 if datagram is not None:
@@ -252,10 +253,15 @@ class Arrivals:
             entry.receives = False
             stream._finish_receive()
         elif quic.buffered:
-            # Behind the others, and behind their datagrams.
-            entry.is_queued = True
-            self._ready.append(entry)
+            self._line_up(entry)  # behind the others
         return Arrival(_DATA, entry, data, is_end)
+
+    def _line_up(self, entry: OpenStream) -> None:
+        """The stream has data, or its end has come."""
+        entry.is_queued = True
+        if self._ready is None:
+            self._ready = deque()
+        self._ready.append(entry)
 
     def _told(self, fact: Arrival) -> Arrival:
         """The consumer learns of a reset or a stop now."""
@@ -298,8 +304,7 @@ class Arrivals:
                 not (entry.is_queued or entry.is_paused)
                 and (quic.buffered or quic.fin_received)
             ):  # fmt: skip
-                entry.is_queued = True
-                self._ready.append(entry)
+                self._line_up(entry)
         if self._turn is not None:
             self.wake()
 

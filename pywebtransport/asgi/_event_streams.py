@@ -1,4 +1,4 @@
-"""Streams over the events of the ``webtransport`` scope, with the methods of our own streams."""
+"""Streams and datagrams over the events of the ``webtransport`` scope."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ from ..exceptions import (
 from ..utils._checks import check_data, check_integer
 from ._types import Message
 
-__all__ = ["AnyEventStream", "EventReceiveStream", "EventSendStream", "EventStream", "StreamOwner"]
+__all__ = [
+    "AnyEventStream",
+    "EventDatagrams",
+    "EventReceiveStream",
+    "EventSendStream",
+    "EventStream",
+    "StreamOwner",
+]
 
 _CHUNK: Final = 65536
 _MAX_UNREAD: Final = 256 * 1024
 """Bytes that wait for the application before the server is asked to pause the stream."""
 _MAX_LINE: Final = 1 << 20
+_MAX_DATAGRAMS: Final = 1024
+"""Datagrams that wait for the application; then the oldest is dropped."""
 
 
 class StreamOwner(Protocol):
@@ -30,6 +39,8 @@ class StreamOwner(Protocol):
 
     @property
     def is_closed(self) -> bool: ...
+    @property
+    def max_datagram_size(self) -> int: ...
     async def tell(self, message: Message) -> None: ...
     async def until(self, ready: Callable[[], bool], place: object) -> None: ...
     def wake(self, place: object) -> None: ...
@@ -362,3 +373,65 @@ class EventStream(EventReceiveStream, EventSendStream):
 
 
 AnyEventStream: TypeAlias = EventStream | EventReceiveStream | EventSendStream
+
+
+class EventDatagrams:
+    """The datagrams of a session, over events."""
+
+    def __init__(self, session: StreamOwner) -> None:
+        self.session = session
+        self._waiting: deque[bytes] = deque(maxlen=_MAX_DATAGRAMS)
+
+    @property
+    def max_datagram_size(self) -> int:
+        """As of the session."""
+        return self.session.max_datagram_size
+
+    async def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> None:
+        """Send one datagram; waits for room if the server does.
+
+        Args:
+            data: At most ``max_datagram_size`` bytes.
+            priority: 0 to 2; the server may ignore it.
+            ttl: Seconds it may wait; the server may ignore it.
+
+        Raises:
+            SessionClosedError: The session has ended.
+            ConfigurationError: ``data`` cannot be sent.
+        """
+        message: dict[str, Any] = {
+            "type": "webtransport.datagram.send",
+            "data": bytes(check_data("data", data)),
+        }
+        if priority:
+            message["priority"] = priority
+        if ttl is not None:
+            message["ttl"] = ttl
+        await self.session.tell(message)
+
+    async def receive(self) -> bytes:
+        """Return the next datagram, waiting for one.
+
+        Raises:
+            SessionClosedError: The session has ended and nothing is queued.
+
+        Cancellation: safe, no datagram is lost.
+        """
+        await self.session.until(lambda: bool(self._waiting), self)
+        if not self._waiting:
+            raise self.session.closed_error("no datagram can be received")
+        return self._waiting.popleft()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the datagrams until the session ends."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.receive()
+        except SessionClosedError:
+            raise StopAsyncIteration from None
+
+    def received(self, data: bytes) -> None:
+        """A datagram came."""
+        self._waiting.append(data)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import math
 import socket
 import ssl
 import termios
@@ -13,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ..utils._extras import require
 from ..utils._logs import shared_log
 from ..utils._networks import AddressCounts, client_network
 from ._types import AsgiApp
@@ -25,9 +25,7 @@ __all__ = [
     "Listening",
     "TcpFront",
     "end_connections",
-    "make_front",
     "remote_host",
-    "require_front",
 ]
 
 BACKLOG: Final = 2048
@@ -131,48 +129,14 @@ class FrontOptions:
         admission: Counts and limits the connections.
         handshake_timeout: Seconds for the TLS handshake, and then for the head of a request.
         max_head: Bytes that the head of a request may have.
+        write_timeout: Seconds that a client may take none of the bytes that wait for it; None: no
+            limit.
     """
 
     admission: Admission
     handshake_timeout: float
     max_head: int
-
-
-def require_front(*, http2: bool) -> None:
-    """Check that the packages of a front are installed.
-
-    Args:
-        http2: As for ``make_front``.
-
-    Raises:
-        ConfigurationError: One is missing; the message has the command that installs it.
-    """
-    if http2:
-        require("hypercorn", extra="http2")
-        return
-    require("uvicorn", extra="asgi")
-    require("httptools", extra="asgi")
-    require("wsproto", extra="asgi")
-
-
-def make_front(options: FrontOptions, *, http2: bool) -> TcpFront:
-    """Return a front that has not started.
-
-    Args:
-        options: Its options.
-        http2: Speak HTTP/2, too: by hypercorn instead of uvicorn.
-
-    Raises:
-        ConfigurationError: A package is missing.
-    """
-    require_front(http2=http2)
-    if http2:
-        from ._hypercorn import HypercornFront
-
-        return HypercornFront(options)
-    from ._uvicorn import UvicornFront
-
-    return UvicornFront(options)
+    write_timeout: float | None
 
 
 class Listening:
@@ -180,6 +144,7 @@ class Listening:
 
     Args:
         sockets: The sockets, bound.
+        write_timeout: See ``FrontOptions``.
         serve: Starts a server of the event loop on one of them.
         accept: Takes a connection that was accepted elsewhere.
     """
@@ -187,10 +152,12 @@ class Listening:
     def __init__(
         self,
         sockets: list[socket.socket],
+        write_timeout: float | None,
         serve: Callable[[socket.socket], Awaitable[asyncio.Server]],
         accept: Callable[[socket.socket], object],
     ) -> None:
         self._sockets = sockets
+        self._patience = math.ceil((write_timeout or 0) * 1000)  # 0: as long as the system likes
         self._serve = serve
         self._accept = accept
         # The event loop closes those that it gets. The supervisor of workers has them open, so
@@ -208,6 +175,7 @@ class Listening:
             for sock in self._sockets:
                 for level, option, value in _KEEP_ALIVE:
                     sock.setsockopt(level, option, value)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._patience)
                 self._own.append(sock.dup())
                 self._servers.append(await self._serve(sock))
         except BaseException:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
 from typing import Any
 
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
+from hypercorn.events import Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import ConnectionState
 
 from ..utils._failures import describe_error
@@ -52,7 +57,12 @@ class HypercornFront:
         self, app: AsgiApp, sockets: list[socket.socket], ssl_context: ssl.SSLContext
     ) -> None:
         """See ``TcpFront.start``."""
-        self._app = ASGIWrapper(app)  # type: ignore[arg-type]
+
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+            await _reset_unfinished(send)
+
+        self._app = ASGIWrapper(call)
 
         async def listen(sock: socket.socket) -> asyncio.Server:
             return await asyncio.start_server(
@@ -65,7 +75,7 @@ class HypercornFront:
             )
 
         # A connection that waits at the end would be refused by hypercorn: it has to come again.
-        listening = Listening(sockets, listen, socket.socket.close)
+        listening = Listening(sockets, self._options.write_timeout, listen, socket.socket.close)
         await listening.start()
         self._listening = listening
 
@@ -137,6 +147,25 @@ class _Connection(TCPServer):
         # A group of tasks that is cancelled takes no task for the idle time.
         if not (self.is_cut and isinstance(event, Updated)):
             await super().protocol_send(event)
+
+
+async def _reset_unfinished(send: Any) -> None:
+    """Reset an HTTP/2 stream whose response the application has left incomplete.
+
+    Hypercorn leaves it open, and its client would wait.
+
+    Args:
+        send: What hypercorn gave to the application: a method of the request's stream.
+    """
+    stream = getattr(send, "__self__", None)
+    if not isinstance(stream, HTTPStream) or stream.closed:
+        return
+    protocol = getattr(stream.send, "__self__", None)
+    begun = stream.state in (ASGIHTTPState.RESPONSE, ASGIHTTPState.TRAILERS)
+    if begun and isinstance(protocol, H2Protocol):
+        with contextlib.suppress(ProtocolError):  # the client was faster
+            protocol.connection.reset_stream(stream.stream_id, ErrorCodes.INTERNAL_ERROR)
+        await protocol.send(RawData(protocol.connection.data_to_send()))
 
 
 class _Log:

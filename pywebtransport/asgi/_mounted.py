@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import invalid_config
-from ..utils._checks import check_seconds, check_text
+from ..utils._checks import check_instance, check_seconds, check_text
 from ._application import AsgiServer, check_application
 from ._http import HttpRequest
 from ._lifespan import LIFESPANS, Lifespan
@@ -54,9 +54,9 @@ class Mounted:
         http2: bool = False,
     ) -> None:
         check_application(app)
-        for key, value, kinds in (("tcp", tcp, "True, False or None"), ("http2", http2, "a bool")):
-            if not isinstance(value, bool) and not (key == "tcp" and value is None):
-                raise invalid_config(key=key, value=value, reason=f"expected {kinds}")
+        if tcp is not None:
+            check_instance("tcp", tcp, bool)
+        check_instance("http2", http2, bool)
         if http2 and tcp is False:
             raise invalid_config(key="http2", value=http2, reason="tcp=False leaves no HTTP/2")
         check_text("root_path", root_path)

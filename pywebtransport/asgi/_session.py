@@ -9,22 +9,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from .._header_map import HeaderMap
-from .._states import Data, SessionCloseInfo
+from .._states import SessionCloseInfo
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import ConfigurationError, SessionClosedError, SessionError, invalid_config
 from ..session import WebTransportSession
-from ..utils._checks import check_data, check_integer, check_text
+from ..utils._checks import check_integer, check_text
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
-from ._event_streams import AnyEventStream, EventReceiveStream, EventSendStream, EventStream
+from ._event_streams import (
+    AnyEventStream,
+    EventDatagrams,
+    EventReceiveStream,
+    EventSendStream,
+    EventStream,
+)
 from ._types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from .._states import HeadersToSend
 
-__all__ = ["EventDatagrams", "Session"]
+__all__ = ["Session"]
 
-_MAX_DATAGRAMS: Final = 1024
-"""Datagrams that wait for the application; then the oldest is dropped."""
 _SERVED: Final = 100
 
 
@@ -542,68 +546,6 @@ class _Incoming(AsyncIterator[Any]):
         if stream is None:
             raise StopAsyncIteration
         return stream
-
-
-class EventDatagrams:
-    """The datagrams of a session, over events."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._waiting: deque[bytes] = deque(maxlen=_MAX_DATAGRAMS)
-
-    @property
-    def max_datagram_size(self) -> int:
-        """As of the session."""
-        return self.session.max_datagram_size
-
-    async def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> None:
-        """Send one datagram; waits for room if the server does.
-
-        Args:
-            data: At most ``max_datagram_size`` bytes.
-            priority: 0 to 2; the server may ignore it.
-            ttl: Seconds it may wait; the server may ignore it.
-
-        Raises:
-            SessionClosedError: The session has ended.
-            ConfigurationError: ``data`` cannot be sent.
-        """
-        message: dict[str, Any] = {
-            "type": "webtransport.datagram.send",
-            "data": bytes(check_data("data", data)),
-        }
-        if priority:
-            message["priority"] = priority
-        if ttl is not None:
-            message["ttl"] = ttl
-        await self.session.tell(message)
-
-    async def receive(self) -> bytes:
-        """Return the next datagram, waiting for one.
-
-        Raises:
-            SessionClosedError: The session has ended and nothing is queued.
-
-        Cancellation: safe, no datagram is lost.
-        """
-        await self.session.until(lambda: bool(self._waiting), self)
-        if not self._waiting:
-            raise self.session.closed_error("no datagram can be received")
-        return self._waiting.popleft()
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the datagrams until the session ends."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await self.receive()
-        except SessionClosedError:
-            raise StopAsyncIteration from None
-
-    def received(self, data: bytes) -> None:
-        """A datagram came."""
-        self._waiting.append(data)
 
 
 def _extension(scope: Scope) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import logging
 import socket
@@ -17,8 +18,9 @@ from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
+from ._drivers import make_front, require_front
 from ._errors import ClientDisconnectedError
-from ._front import Admission, FrontOptions, TcpFront, make_front, require_front
+from ._front import Admission, FrontOptions, TcpFront
 from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
 
@@ -148,6 +150,7 @@ class TcpSide:
                 admission=self._admission,
                 handshake_timeout=config.handshake_timeout,
                 max_head=config.max_field_section_size,
+                write_timeout=config.write_timeout,
             )
             front = make_front(options, http2=self._http2)
             await front.start(self.serve, sockets, self._tls.context)
@@ -309,6 +312,7 @@ class _TcpRequest(_Exchange):
 
     _is_read = False  # the body, to its end
     _is_complete = False  # the response
+    _is_told = False  # the application, of the end
     _read = 0
 
     async def _run(self) -> None:
@@ -328,13 +332,13 @@ class _TcpRequest(_Exchange):
 
     async def receive(self) -> Message:
         """Return the next event."""
-        if self._is_gone:
+        if self._is_gone or self._is_told:  # hypercorn would say it once
             return {"type": "http.disconnect"}
         try:
             # After the body, the application waits for the end of the client.
             async with asyncio.timeout(None if self._is_read else self._requests.timeout):
                 message = await self._next()
-        except TimeoutError:
+        except builtins.TimeoutError:
             await self._refuse(_REQUEST_TIMEOUT)
             return {"type": "http.disconnect"}
         if message["type"] == "http.request":
@@ -346,8 +350,9 @@ class _TcpRequest(_Exchange):
             if most is not None and self._read > most:
                 await self._refuse(_CONTENT_TOO_LARGE)
                 return {"type": "http.disconnect"}
-        elif not self._is_complete:
-            self._is_gone = True
+        else:
+            self._is_told = True
+            self._is_gone = not self._is_complete
         return message
 
     async def send(self, message: Message) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import logging
 import socket
@@ -114,7 +115,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.lifespan = config.lifespan_class(config)
         self.options = options
-        self.listening = Listening(sockets, self._listen, self._accept)
+        self.listening = Listening(sockets, options.write_timeout, self._listen, self._accept)
         self.stopping = asyncio.Event()
         self.time_to_stop = 0.0
         # While it stops: clients that have just connected may still send their request.
@@ -163,7 +164,7 @@ class _Server(uvicorn.Server):
         try:
             while not self.stopping.is_set():
                 await self.on_tick(0)
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(builtins.TimeoutError):
                     async with asyncio.timeout(_TICK):
                         await self.stopping.wait()
         finally:
@@ -261,6 +262,8 @@ class _HttpProtocol(HttpToolsProtocol):
         self._options.admission.leave(self.transport)
         self._stop_head_timer()
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:  # uvicorn keeps it after an error
+            self.timeout_keep_alive_task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless the head of a request becomes too large."""

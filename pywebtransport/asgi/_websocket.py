@@ -47,6 +47,12 @@ PING_INTERVAL: Final = 20.0
 
 _VERSION: Final = b"13"
 _CHUNK: Final = 65536
+_STEP: Final = 8
+"""Frames that are handled between two looks at the clock."""
+_IN_A_ROW: Final = 64
+"""Messages that are taken without waiting before other tasks get a turn."""
+_PIECES: Final = 1024
+"""Pieces of a message that are put together into one."""
 
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
@@ -108,12 +114,15 @@ class _WebSocket:
         self._is_connect_told = self._is_logged = False
         self._ws: Connection | None = None
         self._parsed: Generator[Event, None, None] | None = None
-        # The message that arrives, and the one that waits for the application.
+        # The message that arrives, and the one that waits for the application. A message may come
+        # in millions of pieces: many small ones become a larger one.
         self._pieces: list[Any] = []
+        self._blocks: list[Any] = []
         self._size = 0
         self._waiting: Message | None = None
+        self._taken = 0  # messages in a row without waiting
         self._disconnect: Message | None = None
-        self._is_reading = False
+        self._is_reading = False  # or will go on to read in a later turn
         self._pong: bytes | None = None  # to be sent when there is room
         self._timer: asyncio.TimerHandle | None = None
         self._is_alive = True  # something came since the last ping
@@ -176,6 +185,10 @@ class _WebSocket:
         if not self._is_connect_told:
             self._is_connect_told = True
             return {"type": "websocket.connect"}
+        self._taken += 1
+        if self._taken >= _IN_A_ROW:  # an application that never waits
+            self._taken = 0
+            await self._connection.turns.pause()
         while True:
             message = self._waiting
             if message is not None:
@@ -184,6 +197,7 @@ class _WebSocket:
                 return message
             if self._disconnect is not None:
                 return dict(self._disconnect)
+            self._taken = 0
             await self._readers.wait()
 
     async def send(self, message: Message) -> None:
@@ -311,27 +325,36 @@ class _WebSocket:
     # ------------------------------------------------------------------- receiving
 
     def _read(self) -> None:
-        """Parse what came, up to the end of a message."""
+        """Parse what came, up to the end of a message; some of it in each turn of the loop."""
         if self._ws is None or self._is_reading:
             return
         self._is_reading = True
-        try:
-            while self._waiting is None and self._state in (_OPEN, _CLOSING):
-                event = None if self._parsed is None else next(self._parsed, None)
-                if event is not None:
-                    self._handle(event)
-                    continue
-                data = self._exchange.read(_CHUNK)
-                if data is None:
+        done = 0
+        turns = self._connection.turns
+        while self._waiting is None and self._state in (_OPEN, _CLOSING):
+            event = None if self._parsed is None else next(self._parsed, None)
+            if event is not None:
+                self._handle(event)
+                done += 1
+                if done % _STEP == 0 and turns.is_over:
+                    turns.later(self._go_on)  # small frames take long
                     return
-                if not data:  # the client has closed its half without a Close frame
-                    self._finish(_ABNORMAL)
-                    return
-                self._is_alive = True
-                self._ws.receive_data(data)
-                self._parsed = self._ws.events()
-        finally:
-            self._is_reading = False
+                continue
+            data = self._exchange.read(_CHUNK)
+            if data is None:
+                break
+            if not data:  # the client has closed its half without a Close frame
+                self._finish(_ABNORMAL)
+                break
+            self._is_alive = True
+            self._ws.receive_data(data)
+            self._parsed = self._ws.events()
+        self._is_reading = False
+
+    def _go_on(self) -> None:
+        """The next turn of the event loop."""
+        self._is_reading = False
+        self._read()
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, DataMessage):
@@ -354,18 +377,24 @@ class _WebSocket:
         if self._size > MAX_MESSAGE:
             self._fail(_TOO_BIG, f"messages have at most {MAX_MESSAGE} bytes")
             return
+        pieces, blocks = self._pieces, self._blocks
+        nothing = data[:0]
         if size:
-            self._pieces.append(data)
-        if not event.message_finished:
-            return
-        pieces, self._pieces, self._size = self._pieces, [], 0
-        is_text = isinstance(event, TextMessage)
-        self._waiting = {"type": "websocket.receive"}
-        if is_text:
-            self._waiting["text"] = "".join(pieces)
-        else:
-            self._waiting["bytes"] = b"".join(pieces)
-        self._readers.wake()
+            pieces.append(data)
+        if event.message_finished:
+            self._waiting = {
+                "type": "websocket.receive",
+                "text" if isinstance(event, TextMessage) else "bytes": nothing.join(
+                    [*blocks, *pieces]
+                ),
+            }
+            self._readers.wake()
+            self._size = 0
+            blocks.clear()
+            pieces.clear()
+        elif len(pieces) >= _PIECES:
+            blocks.append(nothing.join(pieces))
+            pieces.clear()
 
     def _told_to_close(self, event: CloseConnection) -> None:
         assert self._ws is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run_session"]
 
-_KIND = "webtransport."
 _MAX_REASON: Final = 1024
 """Bytes of UTF-8 (draft-ietf-webtrans-http3 section 5)."""
 _FORBIDDEN = 403
@@ -97,24 +95,11 @@ class _SessionEvents:
         self._session = session
         self._arrivals: Arrivals | None = None
         # Streams that the application opened, and may not know yet.
-        self._opened: deque[Message] = deque()
+        self._opened: list[Message] = []
         self._past = _PastStreams()
         self._is_connect_told = False
         self._is_closing = False
         self._is_receiving = False
-        self._senders: dict[str, Callable[[Message], Coroutine[Any, Any, None]]] = {
-            "stream.send": self._send_stream,
-            "datagram.send": self._send_datagram,
-            "stream.open": self._open_stream,
-            "stream.reset": self._reset_stream,
-            "stream.stop_sending": self._stop_stream,
-            "stream.stop_receiving": self._stop_stream,
-            "stream.priority": self._prioritize_stream,
-            "stream.pause": self._pause_stream,
-            "stream.resume": self._resume_stream,
-            "accept": self._accept,
-            "close": self._close,
-        }
 
     def is_understood(self) -> bool:
         """Whether the application seems to know this scope."""
@@ -148,27 +133,24 @@ class _SessionEvents:
             )
         self._is_receiving = True
         try:
-            return await self._next()
+            arrivals = self._pull()
+            await arrivals.give_turn()
+            while not (self._is_accepted or self._session.is_closed):
+                await arrivals.wait()  # for another task, which may accept it, or for the client
+            while not self._is_closing:
+                if self._opened:
+                    return self._opened.pop(0)
+                arrival = arrivals.take()
+                if arrival is None:
+                    await arrivals.wait()
+                elif arrival.kind is ArrivalKind.END:
+                    break
+                else:
+                    return self._event(arrival)
+            info = self._session.close_info or await self._session.wait_closed()
+            return {"type": "webtransport.disconnect", "code": info.code, "reason": info.reason}
         finally:
             self._is_receiving = False
-
-    async def _next(self) -> Message:
-        arrivals = self._pull()
-        await arrivals.give_turn()
-        while not (self._is_accepted or self._session.is_closed):
-            await arrivals.wait()  # for another task, which may accept it, or for the client
-        while not self._is_closing:
-            if self._opened:
-                return self._opened.popleft()
-            arrival = arrivals.take()
-            if arrival is None:
-                await arrivals.wait()
-            elif arrival.kind is ArrivalKind.END:
-                break
-            else:
-                return self._event(arrival)
-        info = self._session.close_info or await self._session.wait_closed()
-        return {"type": "webtransport.disconnect", "code": info.code, "reason": info.reason}
 
     def _pull(self) -> Arrivals:
         if self._arrivals is None:
@@ -216,7 +198,7 @@ class _SessionEvents:
             raise AsgiMessageError(
                 "expected a dictionary with the key 'type', such as {'type': 'webtransport.accept'}"
             )
-        sender = self._senders.get(kind.removeprefix(_KIND)) if kind.startswith(_KIND) else None
+        sender = _SENDERS.get(kind)
         if sender is None:
             raise self._unknown(kind)
         if self._session.is_closed or self._is_closing:
@@ -226,7 +208,7 @@ class _SessionEvents:
                 f"{kind} before webtransport.accept: the session is not open yet"
             )
         try:
-            await sender(message)
+            await sender(self, message)
         except ClientDisconnectedError:
             raise
         except (SessionClosedError, ConnectionError) as error:
@@ -403,6 +385,24 @@ class _SessionEvents:
     def _disconnected(self) -> ClientDisconnectedError:
         error = self._session.closed_error("nothing more can be sent")
         return ClientDisconnectedError(str(error), reason=error.reason, remote=error.remote)
+
+
+_SENDERS: Final[dict[str, Callable[[_SessionEvents, Message], Coroutine[Any, Any, None]]]] = {
+    f"webtransport.{name}": sender
+    for name, sender in {
+        "stream.send": _SessionEvents._send_stream,
+        "datagram.send": _SessionEvents._send_datagram,
+        "stream.open": _SessionEvents._open_stream,
+        "stream.reset": _SessionEvents._reset_stream,
+        "stream.stop_sending": _SessionEvents._stop_stream,
+        "stream.stop_receiving": _SessionEvents._stop_stream,
+        "stream.priority": _SessionEvents._prioritize_stream,
+        "stream.pause": _SessionEvents._pause_stream,
+        "stream.resume": _SessionEvents._resume_stream,
+        "accept": _SessionEvents._accept,
+        "close": _SessionEvents._close,
+    }.items()
+}
 
 
 class _PastStreams:

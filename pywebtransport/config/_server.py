@@ -69,7 +69,7 @@ class ServerConfig(BaseConfig):
     """Where a server listens, its certificates, and the limits of its sessions."""
 
     access_log: bool = DEFAULT_ACCESS_LOG
-    """Log one line per session request at level INFO."""
+    """Log one line per session request and HTTP request at level INFO."""
 
     allowed_origins: list[str] | None = None
     """Web origins that may open sessions, such as ``https://example.org``. A request with another

@@ -18,7 +18,9 @@ PACKAGE = Path(logs.__file__).resolve().parents[1]
 LOUD = {"warning", "error", "exception", "critical", "log"}
 # Direct calls of a logger, and why no peer makes many of them.
 ALLOWED = {
+    "asgi/_attach.py": "once, and at the start of a server",
     "asgi/_lifespan.py": "at the start and the end of a server",
+    "asgi/_tcp.py": "at the start of a server",
     "connection/load_balancer.py": "a target is set aside once, until it answers again",
     "connection/utils.py": "one line for each target that the caller named",
     "client/reconnecting.py": "once, when it gives up",

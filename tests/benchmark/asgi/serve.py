@@ -52,6 +52,7 @@ async def _hypercorn(app: Any, options: dict[str, Any]) -> None:
         config.quic_bind = [address]
     config.certfile, config.keyfile = options["certfile"], options["keyfile"]
     config.errorlog = None
+    config.graceful_timeout = 0.0
     print("ready", flush=True)
     await serve(app, config, mode="asgi")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ALL", "DIFFERENCES", "Difference", "table"]
+__all__ = ["ALL", "DIFFERENCES", "ON_TCP", "Difference", "table"]
 
 ALL = "every request"
 
@@ -393,6 +393,41 @@ DIFFERENCES = (
         "an application that returns is done, as in the scope webtransport",
     ),
 )
+
+_RENAMED = {(ALL, "name of the server"): ("True", "False")}
+_RAISED = {("client leaves", "send raised"): ("[]", "['OSError']")}
+_PAGE = "[b'content-length: 21', b'content-type: text/plain; charset=utf-8']"
+
+# The TCP side of this server differs from the servers that it embeds in this: by group and server,
+# the values of those and of this. All responses to requests have ``alt-svc``, besides.
+ON_TCP = {
+    ("http", "uvicorn"): {
+        **_RENAMED,
+        **_RAISED,
+        ("no response", "response's fields"): (_PAGE, "[b'content-length: 0']"),
+        ("no response", "body"): ("b'Internal Server Error'", "b''"),
+        ("error before the response", "response's fields"): (_PAGE, "[b'content-length: 0']"),
+        ("error before the response", "body"): ("b'Internal Server Error'", "b''"),
+    },
+    ("http", "hypercorn"): {
+        **_RENAMED,
+        **_RAISED,
+        ("after the response", "events"): (
+            "['a body of 0 bytes', 'http.disconnect', 'nothing more']",
+            "['a body of 0 bytes', 'http.disconnect', 'http.disconnect']",
+        ),
+        ("error within the response", "body"): ("b'begun'", "b''"),
+    },
+    ("websocket", "uvicorn"): {
+        ("error before accept", "response's fields"): (_PAGE, "[b'content-length: 0']"),
+        ("error before accept", "body"): ("b'Internal Server Error'", "b''"),
+        ("error after accept", "client got"): ("(None, (1006, None))", "(None, (1011, ''))"),
+        ("return after accept", "client got"): ("(None, (1006, None))", "(None, (1000, ''))"),
+    },
+    ("websocket", "hypercorn"): {
+        ("return after accept", "client got"): ("(None, (1011, ''))", "(None, (1000, ''))"),
+    },
+}
 
 _FIRST = "| request | what | uvicorn, HTTP/1.1 | hypercorn, HTTP/2 | this, HTTP/3 | why |"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,9 +15,8 @@ from typing import Any
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_server_config
 
-__all__ = ["OURS", "SERVERS", "Kind"]
+__all__ = ["SERVERS", "TCP_SIDES", "Kind"]
 
-OURS = "ours"
 
 Starting = Callable[[Any, Certificates], AbstractAsyncContextManager[int]]
 
@@ -78,12 +78,12 @@ async def hypercorn_server(app: Any, certs: Certificates) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def our_server(app: Any, certs: Certificates) -> AsyncIterator[int]:
-    """This package, HTTP/3; yields its port."""
+async def our_server(app: Any, certs: Certificates, **options: Any) -> AsyncIterator[int]:
+    """This package, by default HTTP/3 only; yields its port."""
     from pywebtransport import ServerApp
 
     ours = ServerApp(config=make_server_config(certs))
-    ours.mount(app, tcp=False)
+    ours.mount(app, **({"tcp": False} | options))
     async with ours:
         await ours.listen()
         assert ours.server.local_address is not None
@@ -110,15 +110,25 @@ class Kind:
         title: In tables.
         version: Of HTTP.
         start: Starts it.
+        is_ours: It is this package.
     """
 
     title: str
     version: str
     start: Starting
+    is_ours: bool = False
 
 
 SERVERS = {
     "uvicorn": Kind("uvicorn, HTTP/1.1", "1.1", uvicorn_server),
     "hypercorn": Kind("hypercorn, HTTP/2", "2", hypercorn_server),
-    OURS: Kind("pywebtransport, HTTP/3", "3", our_server),
+    "ours": Kind("pywebtransport, HTTP/3", "3", our_server, is_ours=True),
+}
+
+# What each of the others is embedded as.
+TCP_SIDES = {
+    "uvicorn": Kind("this, HTTP/1.1", "1.1", functools.partial(our_server, tcp=True), True),
+    "hypercorn": Kind(
+        "this, HTTP/2", "2", functools.partial(our_server, tcp=True, http2=True), True
+    ),
 }

@@ -209,8 +209,10 @@ async def test_errors_of_the_application(
             response = await client.get(path)
             assert response.status_code == 500
             assert "alt-svc" in response.headers
-        with pytest.raises(httpx.RemoteProtocolError):
-            await client.get("/half")
+        for version in {False, http2}:
+            async with tcp.http(http2=version) as other:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await other.get("/half")
         with pytest.raises(websockets.InvalidStatus) as caught:
             async with tcp.websocket("/socket"):
                 pass
@@ -219,7 +221,24 @@ async def test_errors_of_the_application(
             with pytest.raises(websockets.ConnectionClosedError):
                 await found.recv()
             assert found.close_code == 1011
-        assert tcp.server.refresh_stats().handler_errors == 5
+        assert tcp.server.refresh_stats().handler_errors == 5 + http2
+
+
+@DRIVERS
+async def test_headers_that_belong_to_http1_are_left_out(certs: Certificates, http2: bool) -> None:
+    """Some libraries set them on each response."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        connection = [(b"Connection", b"keep-alive"), (b"keep-alive", b"timeout=5")]
+        await answer(send, b"hello", 200, *connection, (b"x-last", b"1"))
+
+    async with (
+        tcp_served(certs, app, mount={"http2": http2}) as tcp,
+        tcp.http(http2=http2) as client,
+    ):
+        response = await client.get("/")
+        assert (response.content, response.headers["x-last"]) == (b"hello", "1")
+        assert ("connection" in response.headers) is not http2
 
 
 @DRIVERS
@@ -324,6 +343,21 @@ async def test_limits_of_connections_of_one_address(certs: Certificates) -> None
             assert (await third.head()).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_a_client_that_reads_nothing(certs: Certificates) -> None:
+    """It is cut after ``write_timeout``, also when the application has ended."""
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, bytes(16 << 20))
+
+    async with tcp_served(certs, large, write_timeout=0.2) as tcp:
+        raw = await tcp.raw()
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        raw.writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda: tcp.server.refresh_stats().requests == 1)
+        await until(lambda: tcp.server.measure()["active_tcp_connections"] == 0)
+        raw.close()
+
+
 async def test_a_head_that_is_too_large_or_too_slow(certs: Certificates) -> None:
     async with tcp_served(certs, hello, max_field_section_size=4096) as tcp, await tcp.raw() as raw:
         await raw.send(b"GET / HTTP/1.1\r\nx: " + b"y" * 5000)
@@ -412,12 +446,14 @@ async def test_both_sides_see_a_new_certificate(
         await over_quic(certs.replacement)
 
 
-async def test_certificates_by_name(certs: Certificates) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_certificates_by_name(certs: Certificates, version: ssl.TLSVersion) -> None:
     names = {
         "alpha.test": (certs.alpha.certfile, certs.alpha.keyfile),
         "*.beta.test": (certs.beta.certfile, certs.beta.keyfile),
     }
     async with tcp_served(certs, hello, sni_certificates=names) as tcp:
+        tcp.tls.maximum_version = version
 
         async def serial(name: str) -> str:
             return await asyncio.to_thread(serial_over_tcp, tcp.server.port, tcp.tls, name)
@@ -483,9 +519,10 @@ taken.close()
 """
 
 
-@pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_a_free_port_is_free_for_both_protocols() -> None:
     """In a network of its own, the system chooses between two ports, and one is taken for TCP."""
+    if why_not():
+        pytest.skip(why_not())
     script = (
         "ip link set lo up && echo 40000 40001 > /proc/sys/net/ipv4/ip_local_port_range && "
         'exec "$0" -W error -c "$1"'

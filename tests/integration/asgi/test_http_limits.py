@@ -10,6 +10,7 @@ import pytest
 
 from pywebtransport import ConfigurationError, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.exceptions import ServerError, SessionRejectedError
+from pywebtransport.server import WebTransportServer
 from tests.support.asgi_http import answer, asgi_served, body_of, by_path, start, until_over
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_client_config, make_server_config, serving
@@ -367,6 +368,21 @@ async def test_origins_and_middleware_hold_for_sessions_of_the_application(
                 await client.connect(asgi.served.url("/x"), headers=headers)
             assert caught.value.status_code == 403
     assert ['"CONNECT /x" 403' in item.getMessage() for item in caplog.records] == [True]
+
+
+async def test_other_servers_of_an_application(certs: Certificates) -> None:
+    """``attach`` gives the mounted application the requests of a further server."""
+    app = ServerApp(config=make_server_config(certs))
+    app.mount(hello, lifespan="off", tcp=False)
+    other = WebTransportServer(config=make_server_config(certs))
+    app.attach(other)
+    async with serving(certs, app) as served, other:
+        await other.listen()
+        for port in (served.port, other.port):
+            async with http3(certs, port=port) as client:
+                assert (await client.get("/")).body == b"hello"
+        for server in (served.server, other):
+            assert (await server.get_server_stats())["requests"] == 1
 
 
 async def test_unknown_scope_is_500_with_a_hint(

@@ -6,7 +6,7 @@ import asyncio
 import os
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from wsproto.extensions import PerMessageDeflate
 from pywebtransport.asgi import AsgiMessageError, ClientDisconnectedError
 from pywebtransport.asgi._deflate import Deflate
 from pywebtransport.asgi._websocket import MAX_MESSAGE, PING_INTERVAL
-from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.exceptions import ConfigurationError, StreamStoppedError
 from tests.support.asgi import Call, Stage
 from tests.support.asgi_http import AsgiServed, asgi_served
 from tests.support.certificates import Certificates
@@ -107,6 +107,7 @@ async def test_the_answer_has_what_the_application_says(playing: Playing) -> Non
         assert response.get("date") is not None
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("version", ["12", "13, 8", "", None])
 async def test_another_version_is_answered_with_400(
     certs: Certificates, version: str | None
@@ -173,6 +174,7 @@ async def test_a_client_that_leaves_before_the_answer(playing: Playing) -> None:
             await call.send("accept")
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "kind", "text"),
     [
@@ -253,6 +255,37 @@ async def test_messages_of_all_sizes(playing: Playing, size: int) -> None:
         await answering
 
 
+async def test_a_message_in_thousands_of_frames_leaves_turns_to_others(playing: Playing) -> None:
+    async with playing() as (client, call, _):
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        # Small messages, one after the other.
+        client.exchange.send(client.frame(TextMessage(data="small")) * 4000)
+        await until(lambda: not client.exchange.stream.queued)
+        counting = asyncio.create_task(count())
+        for _ in range(4000):
+            assert (await call.receive())["text"] == "small"
+        counting.cancel()
+        assert turns > 5
+        turns = 0
+        frames = [b"\x01\x81\0\0\0\0x", *[b"\x00\x81\0\0\0\0x"] * 20_000, b"\x80\x80\0\0\0\0"]
+        data = b"".join(frames)
+        client.exchange.send(data)
+        await until(lambda: not client.exchange.stream.queued)
+        counting = asyncio.create_task(count())
+        assert (await call.receive())["text"] == "x" * 20_001
+        counting.cancel()
+        assert turns > 20
+        client.send_text("next")
+        assert (await call.receive())["text"] == "next"
+
+
 async def test_pings_are_answered_while_the_application_is_busy(playing: Playing) -> None:
     async with playing() as (client, _, _):
         for number in range(3):
@@ -260,6 +293,7 @@ async def test_pings_are_answered_while_the_application_is_busy(playing: Playing
             assert await client.next() == Pong(b"%d" % number)
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "kind", "text"),
     [
@@ -390,6 +424,7 @@ async def test_an_abrupt_end_is_1006(playing: Playing, how: str) -> None:
             await call.send("send", text="x")
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
@@ -424,11 +459,9 @@ async def test_a_message_that_is_too_long_is_1009(playing: Playing, is_text: boo
         event = await call.receive()
         assert len(event["text" if is_text else "bytes"]) == MAX_MESSAGE
         await sending
-        for _ in range(17):
-            frame = client.frame(kind(data=piece, message_finished=False))
-            if client.exchange.stream.is_stopped:
-                break
-            await client.send_slowly(frame)
+        with suppress(StreamStoppedError):
+            for _ in range(17):
+                await client.send_slowly(client.frame(kind(data=piece, message_finished=False)))
         assert (await client.closed())[0] == 1009
         assert (await call.receive())["code"] == 1009
 

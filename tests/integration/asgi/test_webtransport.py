@@ -79,6 +79,7 @@ async def test_the_scope_has_every_field(mounting: Mounting, client_config: Clie
         await session.wait_closed()
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "status"),
     [
@@ -357,6 +358,7 @@ WRONG: list[Wrong] = [
 ]
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(("message", "kind", "text"), WRONG, ids=range(len(WRONG)))
 async def test_wrong_messages_change_nothing(
     opening: Opening, message: dict[str, Any], kind: type[Exception], text: str
@@ -370,6 +372,7 @@ async def test_wrong_messages_change_nothing(
         assert await client.datagrams.receive() == b"unharmed"
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(
     ("message", "text"),
     [

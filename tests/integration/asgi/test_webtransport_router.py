@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from starlette.routing import Mount, Route
 from pywebtransport import ConfigurationError, WebTransportClient, WebTransportSession
 from pywebtransport.asgi import Session, WebTransportRouter
 from pywebtransport.exceptions import SessionRejectedError
+from tests.support.asgi_http import asgi_served
+from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Served
 from tests.support.leaks import ExpectedLogs
 
@@ -52,6 +56,7 @@ async def echo(session: Session) -> None:
 # ------------------------------------------------------------- without the router
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("name", FRAMEWORKS)
 async def test_a_framework_that_does_not_know_the_scope_gives_500_and_a_hint(
     mounting: Mounting, client_config: ClientFactory, expected_logs: ExpectedLogs, name: str
@@ -91,6 +96,7 @@ async def test_an_application_that_swallows_the_error_gives_500_and_a_hint(
 # ---------------------------------------------------------------- with the router
 
 
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("name", FRAMEWORKS)
 async def test_a_route_for_sessions(
     mounting: Mounting, client_config: ClientFactory, name: str
@@ -278,3 +284,33 @@ async def test_both_shapes_of_handlers_are_told_apart() -> None:
         await router(scope, receive, send)
     assert calls == ["events", "events", "session"]
     await asyncio.sleep(0)
+
+
+async def test_the_framework_gets_the_rest(certs: Certificates) -> None:
+    """Pages, and the lifespan."""
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, str]]:
+        told.append("startup")
+        yield {"name": "state"}
+        told.append("shutdown")
+
+    async def page(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(f"a page, {request.state.name}")
+
+    router = WebTransportRouter(Starlette(routes=[Route("/", page)], lifespan=lifespan))
+
+    @router.route("/state")
+    async def state(session: Session) -> None: ...
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan" or scope["state"] == {"name": "state"}
+        await router(scope, receive, send)
+
+    async with asgi_served(certs, application, mount={"lifespan": "on"}) as served:
+        response = await served.client.get("/")
+        assert (response.status, response.body) == (200, b"a page, state")
+        assert (await served.client.get("/state")).status == 404
+        assert told == ["startup"]
+    assert told == ["startup", "shutdown"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
+from pywebtransport import WebTransportStream
 from pywebtransport.asgi import AsgiMessageError
 from pywebtransport.exceptions import (
     ConfigurationError,
@@ -395,3 +397,105 @@ async def test_what_comes_before_accept_is_kept(opening: Opening) -> None:
         assert {event["data"] for event in events} == {b"early", b"early, too"}
         call.end()
         await session.wait_closed()
+
+
+# ------------------------------------------------------------------------ storms
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_storm_of_streams(opening: Opening, seed: int) -> None:
+    """Streams of both ends, datagrams, resets, stops and pauses at the same time: nothing mixes."""
+    rng = random.Random(seed)
+    async with opening() as (client, call):
+        received: dict[int, bytes] = {}
+        ends: dict[int, str] = {}
+        paused: set[int] = set()
+
+        async def application() -> None:
+            while True:
+                event = await call.receive()
+                kind = event["type"].removeprefix("webtransport.")
+                if kind == "disconnect":
+                    return
+                if kind == "stream.opened":
+                    data = b"%d " % event["stream"] * 500
+                    await call.send(
+                        "stream.send", stream=event["stream"], data=data, end_stream=True
+                    )
+                elif kind == "stream.receive":
+                    number, data = event["stream"], event["data"]
+                    assert number not in ends
+                    assert number not in paused
+                    received[number] = received.get(number, b"") + data
+                    if event["end_stream"]:
+                        ends[number] = "end"
+                    if event["bidirectional"] and number % 4 == 0:
+                        await call.send(
+                            "stream.send",
+                            stream=number,
+                            data=data,
+                            end_stream=event["end_stream"],
+                        )
+                    if not event["end_stream"] and number % 3 == 0:
+                        await call.send("stream.pause", stream=number)
+                        paused.add(number)
+                elif kind == "stream.reset":
+                    assert event["stream"] not in ends
+                    ends[event["stream"]] = f"reset {event['code']}"
+                if paused and (len(received) % 2 or not rng.randrange(3)):
+                    number = paused.pop()
+                    await call.send("stream.resume", stream=number)
+
+        async def resume() -> None:
+            """Nothing else happens for a paused stream."""
+            while not everything.is_set():
+                if paused:
+                    await call.send("stream.resume", stream=paused.pop())
+                await asyncio.sleep(0.001)
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(rng.random() / 100)
+            text = b"%d," % number * rng.randrange(1, 20_000)
+            way = rng.randrange(4)
+            if way == 0:
+                sending = await client.create_unidirectional_stream()
+                await sending.write_all(text)
+                await until(lambda: ends.get(sending.stream_id) == "end")
+                assert received[sending.stream_id] == text
+                return
+            stream = await client.create_bidirectional_stream()
+            if way == 1:
+                writing = asyncio.create_task(stream.write_all(text))
+                assert await stream.read_all() == text
+                await writing
+            elif way == 2:
+                await stream.write(text)
+                if rng.randrange(2):
+                    await stream.read()
+                await stream.abort(number)
+                await until(lambda: ends.get(stream.stream_id) == f"reset {number}")
+                assert text.startswith(received.get(stream.stream_id, b""))
+            else:
+                await call.send("stream.open", bidirectional=bool(rng.randrange(2)))
+                await client.datagrams.send(b"%d" % number)
+                stream.stop_sending(1)
+                await stream.write_all(text)
+                await until(lambda: ends.get(stream.stream_id) == "end")
+                assert received[stream.stream_id] == text
+
+        async def incoming() -> None:
+            async for stream in client.incoming_streams():
+                assert await stream.read_all() == b"%d " % stream.stream_id * 500
+                if isinstance(stream, WebTransportStream):
+                    await stream.close()
+
+        everything = asyncio.Event()
+        background = [asyncio.create_task(work()) for work in (application, resume, incoming)]
+        async with asyncio.timeout(40):
+            await asyncio.gather(*map(one, range(150)))
+        native = call.scope["extensions"]["webtransport"]["session"]
+        everything.set()
+        await until(lambda: not client.open_streams())
+        await until(lambda: not native.open_streams())
+        await client.close()
+        await asyncio.gather(*background)

@@ -1,0 +1,45 @@
+"""The servers that can be a ``TcpFront``: imported when one is used."""
+
+from __future__ import annotations
+
+from ..utils._extras import require
+from ._front import FrontOptions, TcpFront
+
+__all__ = ["make_front", "require_front"]
+
+
+def require_front(*, http2: bool) -> None:
+    """Check that the packages of a front are installed.
+
+    Args:
+        http2: As for ``make_front``.
+
+    Raises:
+        ConfigurationError: One is missing; the message has the command that installs it.
+    """
+    if http2:
+        require("hypercorn", extra="http2")
+        return
+    require("uvicorn", extra="asgi")
+    require("httptools", extra="asgi")
+    require("wsproto", extra="asgi")
+
+
+def make_front(options: FrontOptions, *, http2: bool) -> TcpFront:
+    """Return a front that has not started.
+
+    Args:
+        options: Its options.
+        http2: Speak HTTP/2, too: by hypercorn instead of uvicorn.
+
+    Raises:
+        ConfigurationError: A package is missing.
+    """
+    require_front(http2=http2)
+    if http2:
+        from ._hypercorn import HypercornFront
+
+        return HypercornFront(options)
+    from ._uvicorn import UvicornFront
+
+    return UvicornFront(options)
