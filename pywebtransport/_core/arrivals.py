@@ -127,15 +127,18 @@ class Arrivals:
 
     # ------------------------------------------------------------------ taking
 
-    async def give_turn(self) -> None:
-        """Call it before ``take``: a consumer that never waits lets other tasks run sometimes.
+    def is_long(self) -> bool:
+        """Count an arrival that is about to be taken; True: ``give_turn`` before.
 
-        Cancellation: safe.
+        A consumer that never waits lets other tasks run sometimes.
         """
         self._taken += 1
-        if self._taken >= _IN_A_ROW:
-            self._taken = 0
-            await self._session.turns.pause()
+        return self._taken >= _IN_A_ROW
+
+    async def give_turn(self) -> None:
+        """Let other tasks run, if it is time. Cancellation: safe."""
+        self._taken = 0
+        await self._session.turns.pause()
 
     def take(self) -> Arrival | None:
         """Return what comes next; None if there is nothing yet: ``wait``, and call it again.

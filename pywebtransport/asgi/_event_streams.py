@@ -68,7 +68,7 @@ class _EventStreamBase:
         return self
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
-        await (self._end() if error is None else self.abort())
+        await (self.end() if error is None else self.abort())
 
     async def abort(self, code: int = 0) -> None:
         """Abandon the stream in all its directions."""
@@ -77,7 +77,7 @@ class _EventStreamBase:
         """No event can come for it any more, except the end of the session."""
         return True
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         """Leave nothing open."""
 
     async def _tell(self, kind: str, **fields: Any) -> None:
@@ -232,7 +232,7 @@ class EventReceiveStream(_EventStreamBase):
             self._stopped = True
             self._pieces.clear()
             self.session.wake(self)
-            if not (self._ended or self._reset is not None):
+            if not (self._ended or self._reset is not None or self.session.is_closed):
                 await self._tell("stop_sending", code=code)
 
     async def abort(self, code: int = 0) -> None:
@@ -243,7 +243,7 @@ class EventReceiveStream(_EventStreamBase):
         """Stop reading; same as ``stop_sending(0)``."""
         await self.stop_sending()
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         await self.stop_sending()
 
     # ---------------------------------------------------------- for the session
@@ -342,7 +342,7 @@ class EventSendStream(_EventStreamBase):
         """Abandon the stream; same as ``reset(code)``."""
         await self.reset(code)
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         await self.close()
 
     # ---------------------------------------------------------- for the session
@@ -367,7 +367,7 @@ class EventStream(EventReceiveStream, EventSendStream):
         await self.reset(code)
         await self.stop_sending(code)
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         await self.close()
         await self.stop_sending()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from .._header_map import HeaderMap
@@ -14,6 +16,7 @@ from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import ConfigurationError, SessionClosedError, SessionError, invalid_config
 from ..session import WebTransportSession
 from ..utils._checks import check_integer, check_text
+from ..utils._failures import is_normal_end, log_application_error, name_of
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ._event_streams import (
     AnyEventStream,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _SERVED: Final = 100
+
+_logger = logging.getLogger("pywebtransport.asgi")
 
 
 class Session:
@@ -274,25 +279,36 @@ class Session:
         *,
         unidirectional: bool = False,
         max_concurrent: int = _SERVED,
+        error_code: int = 1,
     ) -> None:
         """Start a handler for each stream that the peer opens, until the session ends.
 
+        When a handler returns, its stream is finished. When it raises, this is logged, and the
+        stream is reset and stopped; the others go on.
+
         Args:
-            handler: ``async def handler(stream)``. When it returns, the stream is finished; when
-                it raises, that ends all of them, as in a ``TaskGroup``.
+            handler: ``async def handler(stream)``.
             unidirectional: Serve unidirectional streams instead of bidirectional ones.
             max_concurrent: How many handlers may run at the same time.
+            error_code: For streams whose handler failed.
 
         Cancellation: all handlers are cancelled, and waited for.
         """
         check_integer("max_concurrent", max_concurrent, 1, 1 << 20)
+        check_integer("error_code", error_code, 0, MAX_APPLICATION_CODE)
         room = asyncio.Semaphore(max_concurrent)
         fits = _is_unidirectional if unidirectional else _is_bidirectional
 
         async def serve(stream: EventStream | EventReceiveStream) -> None:
             try:
-                async with stream:
-                    await handler(stream)
+                await handler(stream)
+                await stream.end()
+            except Exception as error:
+                if not (self.is_closed and is_normal_end(error)):
+                    what = f"stream handler {name_of(handler)}"
+                    log_application_error(_logger, what, error)
+                    with suppress(SessionClosedError):
+                        await stream.abort(error_code)
             finally:
                 room.release()
 

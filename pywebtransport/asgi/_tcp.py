@@ -6,20 +6,21 @@ import asyncio
 import builtins
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import ServerConfig
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, ServerError
 from ..server._access import log_access
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
 from ._drivers import make_front, require_front
-from ._errors import ClientDisconnectedError
+from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._front import Admission, FrontOptions, TcpFront
 from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
@@ -41,6 +42,8 @@ _INTERNAL_SERVER_ERROR = 500
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_ERROR = 1011
 _SERVICE_RESTART = 1012
+
+_UNSENDABLE: Final = re.compile(rb"[\r\n\0]")
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -138,7 +141,8 @@ class TcpSide:
 
         Raises:
             CertificateError: A certificate cannot be used.
-            OSError: A socket cannot listen. In both cases, all are closed.
+            OSError: A socket cannot listen.
+            ServerError: ``stop`` was called meanwhile. All sockets are closed in each case.
         """
         config = self._asgi.server.config
         try:
@@ -154,6 +158,9 @@ class TcpSide:
             )
             front = make_front(options, http2=self._http2)
             await front.start(self.serve, sockets, self._tls.context)
+            if self._stopping:
+                await front.stop(0.0)
+                raise ServerError("the server was closed while it began to listen")
         except BaseException:
             for sock in sockets:
                 sock.close()
@@ -285,7 +292,11 @@ class _Exchange:
         raise NotImplementedError
 
     def _with_alt_svc(self, headers: Iterable[Iterable[bytes]]) -> list[Any]:
-        return with_alt_svc(headers, self._side.alt_svc_for(self._scope))
+        lines = with_alt_svc(headers, self._side.alt_svc_for(self._scope))
+        # The embedded servers notice it when the response has begun, or not at all.
+        if any(_UNSENDABLE.search(part) for line in lines for part in line):
+            raise AsgiMessageError("a header has a line break or NUL")
+        return lines
 
     def _answered(self) -> None:
         """Count and log it, once."""

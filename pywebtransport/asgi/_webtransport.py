@@ -134,7 +134,8 @@ class _SessionEvents:
         self._is_receiving = True
         try:
             arrivals = self._pull()
-            await arrivals.give_turn()
+            if arrivals.is_long():
+                await arrivals.give_turn()
             while not (self._is_accepted or self._session.is_closed):
                 await arrivals.wait()  # for another task, which may accept it, or for the client
             while not self._is_closing:

@@ -81,7 +81,8 @@ class ServerConfig(BaseConfig):
     address."""
 
     bind_port: int = DEFAULT_DEV_PORT
-    """UDP port to listen on; 0 lets the system choose."""
+    """UDP port to listen on, and TCP port of a mounted ASGI application; 0 lets the system
+    choose."""
 
     certfile: str = DEFAULT_CERTFILE
     """PEM file of the server's certificate chain, leaf first."""

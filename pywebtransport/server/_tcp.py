@@ -43,6 +43,7 @@ async def listen_on(
     config: ServerConfig,
     service: TcpService | None,
     on_bound: Callable[[list[Address]], object],
+    check_open: Callable[[], object],
 ) -> list[Address]:
     """Let an endpoint serve UDP sockets, and a service the TCP sockets beside them.
 
@@ -52,7 +53,8 @@ async def listen_on(
         seat: Has the sockets, if this is a worker and they were bound for it.
         config: Of the server.
         service: The TCP side; None: UDP alone.
-        on_bound: Called with the addresses, before the TCP side starts; it may raise.
+        on_bound: Called with the addresses, before a packet is read.
+        check_open: Raises if the server was closed meanwhile.
 
     Returns:
         The bound addresses.
@@ -67,9 +69,13 @@ async def listen_on(
     before = endpoint.sockets
     try:
         addresses = await _bind(where, endpoint, seat, config, service, tcp)
+        check_open()
         on_bound(addresses)
         if service is not None and tcp:
-            await service.start(tcp)
+            given = list(tcp)
+            tcp.clear()  # they belong to the service from now on
+            await service.start(given)
+            check_open()
     except BaseException as error:
         for sock in tcp:
             sock.close()

@@ -285,15 +285,19 @@ class WebTransportServer(EventEmitter):
             endpoint.quic.set_greeting(greeting(self._options))
 
         def on_bound(addresses: list[Address]) -> None:
-            self._check_not_closed()  # while the name was looked up
             if self._endpoint is None and self._secret is not None:
-                # No packet has been read: nobody waited since the sockets were bound.
                 endpoint.quic.set_secrets(self._secret.engine_secrets(addresses[0]))
 
         own_seat = seat if seat is self._seat else None
         try:
             bound = await listen_on(
-                sockets or (host, port), endpoint, own_seat, config, self.tcp, on_bound
+                sockets or (host, port),
+                endpoint,
+                own_seat,
+                config,
+                self.tcp,
+                on_bound,
+                self._check_not_closed,
             )
         except BaseException:
             if self._endpoint is None:
@@ -399,7 +403,9 @@ class WebTransportServer(EventEmitter):
                 worker.closing(self)
             if self._collector is not None:
                 self._collector.rest()
-            if self._endpoint is not None:
+            if self._endpoint is None:
+                await asyncio.gather(*ending)
+            else:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
                 if timeout > 0 or spread > 0:

@@ -396,6 +396,10 @@ DIFFERENCES = (
 
 _RENAMED = {(ALL, "name of the server"): ("True", "False")}
 _RAISED = {("client leaves", "send raised"): ("[]", "['OSError']")}
+_REFUSED = {
+    ("newline in a field", "libcurl's error"): ("True", "False"),
+    ("newline in a field", "response's fields"): ("absent", "[b'content-length: 0']"),
+}
 _PAGE = "[b'content-length: 21', b'content-type: text/plain; charset=utf-8']"
 
 # The TCP side of this server differs from the servers that it embeds in this: by group and server,
@@ -404,6 +408,12 @@ ON_TCP = {
     ("http", "uvicorn"): {
         **_RENAMED,
         **_RAISED,
+        **_REFUSED,
+        ("newline in a field", "status"): ("0", "500"),
+        ("newline in a field", "send raised"): (
+            "['RuntimeError']",
+            "['RuntimeError', 'RuntimeError']",
+        ),
         ("no response", "response's fields"): (_PAGE, "[b'content-length: 0']"),
         ("no response", "body"): ("b'Internal Server Error'", "b''"),
         ("error before the response", "response's fields"): (_PAGE, "[b'content-length: 0']"),
@@ -412,6 +422,9 @@ ON_TCP = {
     ("http", "hypercorn"): {
         **_RENAMED,
         **_RAISED,
+        **_REFUSED,
+        ("newline in a field", "status"): ("200", "500"),
+        ("newline in a field", "send raised"): ("[]", "['RuntimeError', 'UnexpectedMessageError']"),
         ("after the response", "events"): (
             "['a body of 0 bytes', 'http.disconnect', 'nothing more']",
             "['a body of 0 bytes', 'http.disconnect', 'http.disconnect']",

@@ -537,6 +537,23 @@ def test_a_free_port_is_free_for_both_protocols() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+async def test_a_close_while_it_begins_to_listen(certs: Certificates) -> None:
+    """At every step: nothing stays open."""
+    ends: set[str] = set()
+    for steps in range(12):
+        app = ServerApp(config=make_server_config(certs, network=None, drain_timeout=0))
+        app.mount(hello, lifespan="off", tcp=True)
+        listening = asyncio.ensure_future(app.listen(host="localhost", port=0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await app.server.close()
+        (error,) = await asyncio.gather(listening, return_exceptions=True)
+        assert error is None or isinstance(error, ServerError)
+        ends.add(type(error).__name__)
+        assert not app.server.is_serving
+    assert ends == {"NoneType", "ServerError"}
+
+
 async def test_all_addresses_of_a_host_and_further_ones(certs: Certificates) -> None:
     app = ServerApp(config=make_server_config(certs, network=None, drain_timeout=0))
     app.mount(hello, lifespan="off", tcp=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from typing import Any
 
@@ -125,3 +126,37 @@ async def test_memory_of_a_request_that_waits(certs: Certificates, record_figure
         go.set()
         for exchange in (*first, *second):
             assert (await exchange.finish()).status == 200
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_requests_leave_no_cycles(certs: Certificates) -> None:
+    """Their memory is free when they end, answered or cancelled, without the garbage collector."""
+
+    async def whole(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await answer(send, b"x")
+
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await receive()
+        assert (await receive())["type"] == "http.disconnect"
+
+    async with asgi_served(certs, by_path(whole=whole, half=half)) as asgi:
+
+        async def some(count: int) -> None:
+            for _ in range(count):
+                await asgi.client.get("/whole")
+                exchange = asgi.client.open("GET", "/half")
+                await exchange.read()
+                exchange.cancel()
+            await until(lambda: not asgi.server.http_requests.tasks)
+
+        await some(5)
+        gc.collect()
+        gc.disable()
+        try:
+            await some(50)
+            assert gc.collect() < 50
+        finally:
+            gc.enable()

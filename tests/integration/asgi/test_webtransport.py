@@ -548,3 +548,22 @@ async def echoes(
         assert await session.datagrams.receive() == b"a datagram"
         if welcome is not None:
             assert await (await take_unidirectional(session)).read_all() == welcome
+
+
+@pytest.mark.parametrize("dialect", [2, 7, 14, 16])
+async def test_every_dialect(opening: Opening, dialect: int) -> None:
+    async with opening(client={"dialects": [dialect]}) as (client, call):
+        assert call.scope["extensions"]["webtransport"]["draft"] == client.dialect == dialect
+        stream = await client.create_bidirectional_stream()
+        await stream.write(b"x")
+        event = await call.receive()
+        await call.send("stream.send", stream=event["stream"], data=event["data"])
+        assert await stream.read() == b"x"
+        stream.reset(70_000)
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("webtransport.stream.reset", 70_000)
+        await client.datagrams.send(b"d")
+        assert (await call.receive())["data"] == b"d"
+        await call.send("close", code=9, reason="done")
+        info = await client.wait_closed()
+        assert (info.code, info.reason) == (9, "done")

@@ -19,6 +19,7 @@ from pywebtransport.exceptions import (
     StreamStoppedError,
 )
 from tests.support.endpoints import ClientFactory
+from tests.support.leaks import ExpectedLogs
 from tests.support.steps import take, take_unidirectional, until
 
 from .conftest import Mounting
@@ -212,6 +213,41 @@ async def test_many_tasks_wait_at_the_same_time(play: Play, how: str) -> None:
         with pytest.raises(SessionClosedError):
             await session.datagrams.send(b"x")
         assert [stream async for stream in session.incoming_streams()] == []
+
+    await play(how, scene)
+
+
+@both
+async def test_a_handler_that_raises_ends_its_stream_alone(
+    play: Play, expected_logs: ExpectedLogs, how: str
+) -> None:
+    expected_logs("stream handler .*answer raised ValueError: a bug")
+
+    async def scene(session: Any, client: WebTransportSession) -> None:
+        async def answer(stream: Any) -> None:
+            text = await stream.read()
+            if text == b"bug":
+                raise ValueError("a bug")
+            await stream.write(text)
+
+        serving = asyncio.create_task(session.serve_streams(answer, error_code=33))
+        for _ in range(2):
+            stream = await client.create_bidirectional_stream()
+            await stream.write(b"bug")
+            with pytest.raises(StreamResetError) as reset:
+                await stream.read()
+            assert reset.value.error_code == 33
+            assert await stream.wait_stopped() == 33
+            stream = await client.create_bidirectional_stream()
+            await stream.write(b"fine")
+            assert await stream.read_all() == b"fine"
+        waiting = await client.create_bidirectional_stream()
+        await waiting.write(b"x")
+        assert await waiting.read() == b"x"
+        last = await client.create_bidirectional_stream()  # its handler still reads
+        await last.write(b"")
+        await client.close()
+        await serving
 
     await play(how, scene)
 
