@@ -68,7 +68,8 @@ class WorkerSockets:
         mailboxes: Where to send packets, by slot.
         steering: Which slot gets which packets, as far as this process knows.
         tcp: Bound TCP sockets on the same addresses, if the port was shared for TCP, too. The
-            worker lets them listen; when it has ended, the supervisor stops them.
+            worker lets them listen. Its successor has the same ones, so that no connection is lost
+            between them.
     """
 
     index: int
@@ -136,7 +137,7 @@ class SharedPort:
         count: How many workers, 1 to 256.
         family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of this family.
         sockets: Bound sockets to serve instead of binding new ones; taken over.
-        tcp: Bind TCP sockets to the same addresses, one for each slot. The kernel shares new TCP
+        tcp: Bind TCP sockets to the same addresses, one for each worker. The kernel shares new TCP
             connections among those that listen.
 
     Raises:
@@ -161,7 +162,7 @@ class SharedPort:
         self._first: list[socket.socket] = list(sockets)
         # By slot; the sockets of the first slot are ``_first``. Empty if all workers read those.
         self._others: list[list[socket.socket]] = []
-        # By slot; empty without TCP.
+        # By index of the worker; empty without TCP.
         self._tcp: list[list[socket.socket]] = []
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
         self._unsteered: str | None = None
@@ -204,8 +205,9 @@ class SharedPort:
 
     def seat(self, number: int, index: int | None = None) -> WorkerSockets:
         """Return a slot for worker ``index`` (default: the worker with the same number)."""
+        index = number if index is None else index
         return WorkerSockets(
-            index=number if index is None else index,
+            index=index,
             count=self._count,
             number=number,
             secret=self._secret,
@@ -213,7 +215,7 @@ class SharedPort:
             mailbox=self._mailboxes[number][0],
             mailboxes=[sender for _, sender in self._mailboxes],
             steering=self._steering,
-            tcp=list(self._tcp[number]) if self._tcp else [],
+            tcp=list(self._tcp[index]) if self._tcp else [],
         )
 
     def steer(self, steering: Steering) -> None:
@@ -232,25 +234,30 @@ class SharedPort:
                 for found in receive_letters(sock):
                     self._hand_on(letter(position, found))
 
-    def stop_tcp(self, number: int) -> None:
-        """Take no TCP connections for a worker that has ended; those that wait for it are reset.
+    def stop_tcp(self, index: int) -> None:
+        """Take no TCP connections for a worker that does not come back soon; the others do.
 
-        Its sockets would listen as long as this process has them. The next worker in the slot can
-        let them listen again.
+        Connections that wait for it are reset. Its successor can let the sockets listen again.
         """
-        for sock in self._tcp[number] if self._tcp else ():
+        for sock in self._tcp[index] if self._tcp else ():
             with contextlib.suppress(OSError):  # it did not listen
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def keep_only(self, number: int) -> None:
-        """In a worker: close the sockets and the mailboxes that only others read."""
+    def keep_only(self, number: int, index: int) -> None:
+        """In a worker: close the sockets and the mailboxes that only others read.
+
+        Args:
+            number: Its slot.
+            index: Its number among the workers.
+        """
         for other in range(self._seats):
             if other != number:
                 if self._unsteered is None:
                     _close(self._sockets_of(other))
-                if self._tcp:
-                    _close(self._tcp[other])
                 self._mailboxes[other][0].close()
+        for other, sockets in enumerate(self._tcp):
+            if other != index:
+                _close(sockets)
 
     def close(self) -> None:
         """Release the port. Idempotent."""
@@ -297,10 +304,10 @@ class SharedPort:
             self._unsteered = str(error) if isinstance(error, ServerError) else _no_filter(error)
 
     def _join_tcp(self, first: list[socket.socket]) -> None:
-        """Bind the TCP sockets of the other slots next to the first, which were bound alone."""
+        """Bind the TCP sockets of the other workers next to the first, which were bound alone."""
         if not first:
             return
-        self._tcp = [first, *([] for _ in range(1, self._seats))]
+        self._tcp = [first, *([] for _ in range(1, self._count))]
         for sock in first:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             for others in self._tcp[1:]:

@@ -131,20 +131,22 @@ class FrontOptions:
         max_head: Bytes that the head of a request may have.
         write_timeout: Seconds that a client may take none of the bytes that wait for it; None: no
             limit.
+        has_successor: Whether another process accepts connections on the same sockets.
     """
 
     admission: Admission
     handshake_timeout: float
     max_head: int
     write_timeout: float | None
+    has_successor: Callable[[], bool] = bool
 
 
 class Listening:
-    """Lets sockets listen until ``stop``, also those that another process has open.
+    """Lets sockets listen until ``stop``.
 
     Args:
         sockets: The sockets, bound.
-        write_timeout: See ``FrontOptions``.
+        options: Of the front.
         serve: Starts a server of the event loop on one of them.
         accept: Takes a connection that was accepted elsewhere.
     """
@@ -152,12 +154,12 @@ class Listening:
     def __init__(
         self,
         sockets: list[socket.socket],
-        write_timeout: float | None,
+        options: FrontOptions,
         serve: Callable[[socket.socket], Awaitable[asyncio.Server]],
         accept: Callable[[socket.socket], object],
     ) -> None:
         self._sockets = sockets
-        self._patience = math.ceil((write_timeout or 0) * 1000)  # 0: as long as the system likes
+        self._options = options
         self._serve = serve
         self._accept = accept
         # The event loop closes those that it gets. The supervisor of workers has them open, so
@@ -171,11 +173,12 @@ class Listening:
         Raises:
             OSError: One cannot listen; all are closed.
         """
+        patience = math.ceil((self._options.write_timeout or 0) * 1000)  # 0: that of the system
         try:
             for sock in self._sockets:
                 for level, option, value in _KEEP_ALIVE:
                     sock.setsockopt(level, option, value)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._patience)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
                 self._own.append(sock.dup())
                 self._servers.append(await self._serve(sock))
         except BaseException:
@@ -183,15 +186,19 @@ class Listening:
             raise
 
     def stop(self) -> None:
-        """Stop to listen, and close them; connections that wait are accepted first. Idempotent."""
+        """Accept no more connections, and close the sockets. Idempotent.
+
+        Connections that wait are left to the successor, or accepted if there is none.
+        """
         for server in self._servers:
             server.close()
-        for sock in self._own:
-            with contextlib.suppress(OSError):  # none waits, or it did not listen
-                while True:
-                    self._accept(sock.accept()[0])
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        if not self._options.has_successor():
+            for sock in self._own:
+                with contextlib.suppress(OSError):  # none waits, or it did not listen
+                    while True:
+                        self._accept(sock.accept()[0])
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
         for sock in (*self._own, *self._sockets):
             sock.close()
         self._own.clear()

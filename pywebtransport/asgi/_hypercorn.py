@@ -75,7 +75,7 @@ class HypercornFront:
             )
 
         # A connection that waits at the end would be refused by hypercorn: it has to come again.
-        listening = Listening(sockets, self._options.write_timeout, listen, socket.socket.close)
+        listening = Listening(sockets, self._options, listen, socket.socket.close)
         await listening.start()
         self._listening = listening
 

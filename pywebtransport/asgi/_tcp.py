@@ -155,6 +155,7 @@ class TcpSide:
                 handshake_timeout=config.handshake_timeout,
                 max_head=config.max_field_section_size,
                 write_timeout=config.write_timeout,
+                has_successor=lambda: not _ends(),
             )
             front = make_front(options, http2=self._http2)
             await front.start(self.serve, sockets, self._tls.context)

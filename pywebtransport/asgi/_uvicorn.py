@@ -115,7 +115,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.lifespan = config.lifespan_class(config)
         self.options = options
-        self.listening = Listening(sockets, options.write_timeout, self._listen, self._accept)
+        self.listening = Listening(sockets, options, self._listen, self._accept)
         self.stopping = asyncio.Event()
         self.time_to_stop = 0.0
         # While it stops: clients that have just connected may still send their request.

@@ -352,6 +352,7 @@ class _Supervisor:
         for member in dead:
             self._bury(member)
         self._act_on_time(time.monotonic())
+        self._stop_idle_tcp(time.monotonic())
         return self._deadline is None or bool(self._members)
 
     def _patience(self) -> float | None:
@@ -382,6 +383,12 @@ class _Supervisor:
                 self._logger.error("%s did not end in time; killing it", member)
                 member.deadline = None
                 member.process.kill()
+
+    def _stop_idle_tcp(self, now: float) -> None:
+        """Take no TCP connections for workers that are not there, and will not be soon."""
+        for slot in self._slots:
+            if not self._has_life(slot) and (slot.restart_at is None or slot.restart_at > now):
+                self._port.stop_tcp(slot.index)
 
     def _take_signals(self) -> bytes:
         try:
@@ -450,7 +457,7 @@ class _Supervisor:
         self._hub.close()
         for sock in (self._wake, self._woken):
             sock.close()
-        self._port.keep_only(own.number)
+        self._port.keep_only(own.number, own.slot.index)
         worker = Worker(
             self._port.seat(own.number, own.slot.index),
             self._address,
@@ -613,7 +620,6 @@ class _Supervisor:
         process.close()
         held = slot.serving is member or slot.starting is member
         self._forget(member)
-        self._port.stop_tcp(member.number)
         if self._deadline is not None:
             if not is_clean:
                 self._logger.error("%s %s", who, how)

@@ -7,9 +7,11 @@ chance less than once in 10**9 runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pywebtransport._loop import SharedPort
 from tests.integration.test_workers import MANY, fields
 from tests.support.asgi_tcp import RawTcp, tls_of
 from tests.support.certificates import Certificates
@@ -183,6 +186,41 @@ async def test_all_workers_reload_certificates(
         for _ in range(2):
             await asyncio.to_thread(process.wait_for, "certificates reloaded")
         assert await seen() == {serial_of(certs.replacement.certfile)}
+
+
+def test_a_worker_that_does_not_come_back_soon_gets_no_connections() -> None:
+    """Its sockets stay with the supervisor, but do not listen until a successor says so."""
+    port = SharedPort("127.0.0.1", 0, 2, tcp=True)
+    address = port.addresses[0]
+    (first,), (second,) = port.seat(0).tcp, port.seat(1).tcp
+    successor = port.seat(3, 1).tcp  # in another slot, with the same index
+    assert [sock.fileno() for sock in successor] == [second.fileno()]
+
+    def accepted() -> list[int]:
+        """How many of many new connections each of them gets."""
+        clients = [socket.create_connection(address) for _ in range(MANY)]
+        counts = []
+        for sock in (first, second):
+            counts.append(0)
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.accept()[0].close()
+                    counts[-1] += 1
+        for client in clients:
+            client.close()
+        return counts
+
+    try:
+        first.listen()
+        second.listen()
+        assert all(accepted())
+        port.stop_tcp(0)
+        port.stop_tcp(0)
+        assert accepted() == [0, MANY]
+        first.listen()
+        assert all(accepted())
+    finally:
+        port.close()
 
 
 WITHOUT = """
