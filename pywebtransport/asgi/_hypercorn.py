@@ -7,10 +7,11 @@ import contextlib
 import logging
 import socket
 import ssl
+import sys
 from typing import Any
 
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from h2.exceptions import H2Error
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -48,6 +49,8 @@ class HypercornFront:
         self._config.include_server_header = False
         self._config.h11_max_incomplete_size = options.max_head
         self._config.h2_max_header_list_size = options.max_head
+        # At the limit, hypercorn closes an HTTP/2 connection with its requests in flight.
+        self._config.keep_alive_max_requests = sys.maxsize
         self._context = WorkerContext(None)
         self._listening: Listening | None = None
         self._app: Any = None
@@ -163,7 +166,7 @@ async def _reset_unfinished(send: Any) -> None:
     protocol = getattr(stream.send, "__self__", None)
     begun = stream.state in (ASGIHTTPState.RESPONSE, ASGIHTTPState.TRAILERS)
     if begun and isinstance(protocol, H2Protocol):
-        with contextlib.suppress(ProtocolError):  # the client was faster
+        with contextlib.suppress(H2Error):  # the client was faster
             protocol.connection.reset_stream(stream.stream_id, ErrorCodes.INTERNAL_ERROR)
         await protocol.send(RawData(protocol.connection.data_to_send()))
 

@@ -14,7 +14,7 @@ from ..utils._async_functions import why_not_awaitable
 from ..utils._checks import check_callable, check_texts
 from ..utils._failures import name_of
 from ..utils._params import PathParams
-from ._session import Session
+from ._session import Session, extension_of
 from ._types import AsgiApp, Receive, Scope, Send
 
 __all__ = ["WebTransportRouter"]
@@ -102,7 +102,7 @@ class WebTransportRouter:
             return
         found = self._router.match(_target(scope))
         if found is None:
-            draft = scope.get("extensions", {}).get("webtransport", {}).get("draft") or 0
+            draft = extension_of(scope).get("draft") or 0
             status = _METHOD_NOT_ALLOWED if draft >= _DRAFT_405 else _NOT_FOUND
             await receive()
             await send({"type": "webtransport.close", "status": status, "code": status})
@@ -110,7 +110,7 @@ class WebTransportRouter:
         route, params = found
         endpoint = route.handler
         assert isinstance(endpoint, _Endpoint)
-        named = {**scope.get("path_params", {}), **params.named}
+        named = {**(scope.get("path_params") or {}), **params.named}
         await endpoint.serve({**scope, "path_params": named}, receive, send, params)
 
 

@@ -30,7 +30,7 @@ from ._types import Message, Receive, Scope, Send
 if TYPE_CHECKING:
     from .._states import HeadersToSend
 
-__all__ = ["Session"]
+__all__ = ["Session", "extension_of"]
 
 _SERVED: Final = 100
 
@@ -64,7 +64,7 @@ class Session:
             raise invalid_config(
                 key="scope", value=kind, reason="expected a scope of the type 'webtransport'"
             )
-        native = _extension(scope).get("session")
+        native = extension_of(scope).get("session")
         if isinstance(native, WebTransportSession):
             return native  # type: ignore[return-value]  # it has all these methods
         return super().__new__(cls)
@@ -142,7 +142,7 @@ class Session:
     @property
     def max_datagram_size(self) -> int:
         """The largest payload of a datagram, as the server told it; 0 if it did not."""
-        return int(_extension(self.scope).get("max_datagram_size") or 0)
+        return int(extension_of(self.scope).get("max_datagram_size") or 0)
 
     @property
     def is_ready(self) -> bool:
@@ -564,7 +564,8 @@ class _Incoming(AsyncIterator[Any]):
         return stream
 
 
-def _extension(scope: Scope) -> Mapping[str, Any]:
+def extension_of(scope: Scope) -> Mapping[str, Any]:
+    """What the server says of WebTransport in a scope; empty if that is nothing."""
     extension = (scope.get("extensions") or {}).get("webtransport")
     return extension if isinstance(extension, Mapping) else {}
 

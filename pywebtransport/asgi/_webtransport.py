@@ -111,6 +111,7 @@ class _SessionEvents:
 
     def close(self) -> None:
         """The application has ended."""
+        self.misled = None  # its traceback refers to this object
         if self._arrivals is not None:
             self._arrivals.close()
 

@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -160,6 +161,19 @@ async def test_a_websocket_can_be_refused(certs: Certificates, caplog: Log) -> N
         assert caught.value.response.body == b"tea"
         assert "alt-svc" in caught.value.response.headers
     assert [line.split()[4] for line in accesses(caplog)] == ["403", "418"]
+
+
+@pytest.mark.loops("uvloop")
+@DRIVERS
+async def test_a_connection_has_many_requests(certs: Certificates, http2: bool) -> None:
+    """More than the 1000 after which hypercorn would end it."""
+    async with tcp_served(certs, hello, mount={"http2": http2}) as tcp, await tcp.raw() as raw:
+        for _ in range(11):
+            await raw.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
+            for _ in range(100):
+                assert (await raw.head()).startswith(b"HTTP/1.1 200 ")
+                assert await raw.reader.readexactly(5) == b"hello"
+        assert tcp.server.refresh_stats().responses_2xx == 1100
 
 
 async def test_an_application_may_set_alt_svc_itself(certs: Certificates) -> None:
@@ -367,6 +381,9 @@ async def test_a_head_that_is_too_large_or_too_slow(certs: Certificates) -> None
         await slow.send(b"GET / HTTP/1.1\r\nx: y")
         assert (await slow.rest()).startswith(b"HTTP/1.1 408 ")
         assert await silent.rest() == b""
+        reader, writer = await asyncio.open_connection(tcp.served.host, tcp.served.port)
+        assert await reader.read() == b""  # it does not even begin the TLS handshake
+        writer.close()
         slow.close()
         silent.close()
 
@@ -389,8 +406,6 @@ async def test_garbage_is_answered_and_hardly_logged(certs: Certificates, caplog
 
 def serial_over_tcp(port: int, tls: ssl.SSLContext, name: str = "localhost") -> str:
     """The serial number of the certificate that a new TCP connection gets."""
-    import socket
-
     with (
         socket.create_connection(("127.0.0.1", port)) as sock,
         tls.wrap_socket(sock, server_hostname=name) as connection,
@@ -479,14 +494,10 @@ async def test_client_certificates(certs: Certificates) -> None:
 
 def listener(port: int = 0) -> Any:
     """A TCP server of somebody else."""
-    import socket
-
     return socket.create_server(("127.0.0.1", port))
 
 
 async def test_a_tcp_port_that_is_taken(certs: Certificates) -> None:
-    import socket
-
     port = free_port(socket.SOCK_STREAM)
     app = ServerApp(config=make_server_config(certs, network=None))
     app.mount(hello, lifespan="off")
@@ -572,8 +583,6 @@ async def test_all_addresses_of_a_host_and_further_ones(certs: Certificates) -> 
 
 
 async def test_passed_sockets_get_tcp_beside_them(certs: Certificates) -> None:
-    import socket
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as passed:
         passed.bind(("127.0.0.1", 0))
         port = passed.getsockname()[1]
@@ -662,6 +671,24 @@ async def test_a_request_in_flight_finishes(certs: Certificates, http2: bool) ->
             assert response.headers["alt-svc"] == "clear"
             await closing
         idle.close()
+
+
+async def test_a_connection_that_waits_at_the_end_is_served(certs: Certificates) -> None:
+    """The kernel has accepted it; nobody else knows of it yet."""
+    async with tcp_served(certs, hello) as tcp:
+        waiting = socket.create_connection((tcp.served.host, tcp.served.port))
+        closing = asyncio.ensure_future(tcp.server.close(drain_timeout=20))
+
+        def ask() -> bytes:
+            with waiting, tcp.tls.wrap_socket(waiting, server_hostname="localhost") as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                return b"".join(iter(lambda: connection.recv(4096), b""))
+
+        response = await asyncio.to_thread(ask)
+        assert response.startswith(b"HTTP/1.1 200 ")
+        assert response.endswith(b"hello")
+        assert b"connection: close\r\n" in response
+        await closing
 
 
 @DRIVERS

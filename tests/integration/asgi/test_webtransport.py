@@ -197,6 +197,24 @@ async def test_an_abrupt_end_has_no_code(opening: Opening) -> None:
         assert (event["type"], event["code"]) == ("webtransport.disconnect", None)
 
 
+@pytest.mark.loops("asyncio", "virtual")
+async def test_the_end_of_the_connection_disconnects(opening: Opening) -> None:
+    async with opening() as (client, call):
+        stream = await client.create_bidirectional_stream()
+        await stream.write(b"x")
+        await call.receive()
+        waiting = asyncio.create_task(call.receive())
+        opening_stream = asyncio.create_task(call.send("stream.open"))
+        await opening_stream
+        assert (await waiting)["type"] == "webtransport.stream.opened"
+        assert client.connection is not None
+        await client.connection.close()
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("webtransport.disconnect", 0)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("stream.send", stream=stream.stream_id, data=b"y")
+
+
 async def test_what_came_before_the_end_is_delivered_before_it(opening: Opening) -> None:
     async with opening() as (client, call):
         stream = await client.create_unidirectional_stream()

@@ -283,6 +283,14 @@ async def test_both_shapes_of_handlers_are_told_apart() -> None:
         scope = {"type": "webtransport", "path": f"/{number}", "headers": []}
         await router(scope, receive, send)
     assert calls == ["events", "events", "session"]
+    # Of a server that says nothing, also no extensions.
+    told: list[dict[str, Any]] = []
+
+    async def tell(message: Any) -> None:
+        told.append(message)
+
+    await router({"type": "webtransport", "path": "/x", "extensions": None}, receive, tell)
+    assert told == [{"type": "webtransport.close", "status": 404, "code": 404}]
     await asyncio.sleep(0)
 
 
