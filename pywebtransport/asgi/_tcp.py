@@ -34,6 +34,7 @@ __all__ = ["TcpSide", "alt_svc", "with_alt_svc"]
 _ALT_SVC: Final = b"alt-svc"
 _SWITCHING_PROTOCOLS = 101
 _OK = 200
+_BAD_REQUEST = 400
 _FORBIDDEN = 403
 _REQUEST_TIMEOUT = 408
 _CONTENT_TOO_LARGE = 413
@@ -258,7 +259,8 @@ class _Exchange:
         scope["state"] = asgi.state.copy()
         root = asgi.root_path
         scope["root_path"] = root
-        if root:
+        self._is_proper = _is_proper(scope)
+        if root and scope["path"] != "*":  # OPTIONS of the whole server
             scope["path"] = root + scope["path"]
             scope["raw_path"] = root.encode() + scope["raw_path"]
 
@@ -268,7 +270,10 @@ class _Exchange:
             await self._refuse(_SERVICE_UNAVAILABLE, (b"retry-after", RETRY_LATER.encode()))
             return
         try:
-            await self._run()
+            if self._is_proper:
+                await self._run()
+            else:
+                await self._refuse(_BAD_REQUEST)
         finally:
             self._requests.over_tcp -= 1
             self._answered()
@@ -467,6 +472,15 @@ class _TcpWebSocket(_Exchange):
             )
             await self._give({"type": "websocket.http.response.body", "body": b""})
         self._answered()
+
+
+def _is_proper(scope: Scope) -> bool:
+    """Whether a request has a path and names its host once, as over HTTP/3 (RFC 9112 3.2)."""
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):
+        return False
+    path: bytes = scope["raw_path"]
+    return path.startswith(b"/") or (path == b"*" and scope.get("method") == "OPTIONS")
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -81,6 +81,45 @@ async def test_trailers_have_a_limit(certs: Certificates, rest: bytes) -> None:
         await raw.rest()
 
 
+@pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n",
+        b"GET * HTTP/1.1\r\nhost: a\r\n",
+        b"GET other HTTP/1.1\r\nhost: a\r\n",
+    ],
+    ids=["no host", "two hosts", "asterisk", "no slash"],
+)
+async def test_the_application_gets_a_host_and_a_path(
+    certs: Certificates, http2: bool, head: bytes
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError(scope)
+
+    async with tcp_served(certs, app, mount={"http2": http2}) as tcp, await tcp.raw() as raw:
+        await raw.send(head + b"connection: close\r\n\r\n")
+        assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_options_of_the_whole_server(certs: Certificates) -> None:
+    """It is below no root path."""
+    paths: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await answer(send)
+
+    async with (
+        tcp_served(certs, app, mount={"root_path": "/shop"}) as tcp,
+        await tcp.raw() as raw,
+    ):
+        await raw.send(b"OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert b" 200 " in await raw.head()
+    assert paths == ["*"]
+
+
 async def test_trailers_do_not_become_headers(certs: Certificates) -> None:
     names: list[bytes] = []
 
