@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import struct
 import zlib
@@ -169,6 +170,39 @@ async def test_a_strange_offer_of_compression_is_ignored(certs: Certificates, va
         head = await upgraded(raw, b"sec-websocket-extensions: permessage-deflate; %b\r\n" % value)
         assert b" 101 " in head
         assert b"extensions" not in head.lower()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+async def test_a_message_over_hypercorn_has_a_limit(certs: Certificates, compressed: bool) -> None:
+    """Neither the message nor what it expands to is kept."""
+    events: list[Any] = []
+    done = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(2):
+            events.append(await receive())
+        done.set()
+
+    packer = zlib.compressobj(wbits=-12)
+    small = packer.compress(b"small" * 20) + packer.flush(zlib.Z_SYNC_FLUSH)
+    bomb = packer.compress(bytes(30_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    async with tcp_served(certs, app, mount={"http2": True}) as tcp, await tcp.raw() as raw:
+        head = await upgraded(raw, b"sec-websocket-extensions: permessage-deflate\r\n")
+        assert b"permessage-deflate" in head
+        await raw.send(frame(0xC2, small[:-4]))
+        if compressed:
+            await raw.send(frame(0xC2, bomb))
+        else:
+            await raw.send(frame(0x02, b""))
+            with contextlib.suppress(ConnectionError):
+                while not done.is_set():
+                    await raw.send(frame(0x00, bytes(60_000)) * 10)
+        await done.wait()
+        await raw.rest()
+    assert events[0]["bytes"] == b"small" * 20
+    assert events[1]["type"] == "websocket.disconnect"
 
 
 async def test_a_message_of_a_websocket_expands_to_a_limit(certs: Certificates) -> None:
