@@ -14,6 +14,7 @@ import pytest
 from tests.support.asgi_http import answer, body_of
 from tests.support.asgi_tcp import RawTcp, TcpServed, tcp_served
 from tests.support.certificates import Certificates
+from tests.support.leaks import ExpectedLogs
 
 Log = pytest.LogCaptureFixture
 
@@ -317,3 +318,44 @@ async def test_a_stop_survives_transports_that_were_closed_twice(certs: Certific
         protocol.transport.close()
         protocol.transport.close()
         await tcp.app.shutdown()
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"status": 200, "headers": [(b"a b", b"c")]},
+        {"status": 200, "headers": [(b"a", b"\x01")]},
+        {"status": 200, "headers": [(b"a\r\nb", b"c")]},
+        {"status": 200, "headers": [("a", "b")]},
+        {"status": 600},
+        {"status": "200"},
+        {},
+    ],
+    ids=str,
+)
+async def test_a_response_that_cannot_be_sent_becomes_a_500(
+    certs: Certificates, http2: bool, message: dict[str, Any], expected_logs: ExpectedLogs
+) -> None:
+    """The embedded servers notice it when they cannot answer any more."""
+    expected_logs("the application raised AsgiMessageError")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", **message})
+
+    async with tcp_served(certs, app, mount={"http2": http2}) as tcp, tcp.http() as client:
+        assert (await client.get("/")).status_code == 500
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
+async def test_a_subprotocol_that_was_not_offered_becomes_a_500(
+    certs: Certificates, http2: bool, expected_logs: ExpectedLogs
+) -> None:
+    expected_logs("the application raised ConfigurationError: subprotocol = ")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": "a\r\nb"})
+
+    async with tcp_served(certs, app, mount={"http2": http2}) as tcp, await tcp.raw() as raw:
+        assert b" 500 " in await upgraded(raw)
