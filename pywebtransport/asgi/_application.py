@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import invalid_config
+from ..utils._async_functions import why_not_awaitable
 from ..utils._failures import error_leaves, log_application_error
 from ..utils._logs import shared_log
 from ..utils._tasks import is_being_cancelled
@@ -159,6 +160,9 @@ def check_application(app: Any) -> None:
         raise invalid_config(key="app", value=app, reason=hint) from None
     except ValueError:
         pass  # of a built-in function
+    why = why_not_awaitable(app)
+    if why:
+        raise invalid_config(key="app", value=app, reason=f"{why}; {hint}")
 
 
 def _is_disconnect(error: BaseException) -> bool:

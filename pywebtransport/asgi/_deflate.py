@@ -20,6 +20,8 @@ _MEMORY_LEVEL: Final = 5
 # Shorter messages hardly shrink; longer ones would keep the event loop from other work.
 _COMPRESSED: Final = range(64, (1 << 20) + 1)
 _TAIL: Final = b"\x00\x00\xff\xff"
+_AFTER_FINAL: Final = b"\x00" + _TAIL
+"""What may follow a final block in its message (RFC 7692 section 7.2.3.4): an empty block."""
 _UNCOMPRESSED: Final = RsvBits(False, False, False)
 _COMPRESSED_BIT: Final = RsvBits(True, False, False)
 
@@ -153,7 +155,7 @@ class Deflate(Extension):
             return None
         data = self._expand(_TAIL)
         self._expands = False
-        if self._client_resets:
+        if self._client_resets or (self._decompressor is not None and self._decompressor.eof):
             self._decompressor = None
         return data
 
@@ -180,6 +182,9 @@ class Deflate(Extension):
         try:
             expanded: bytes = decompressor.decompress(data, self._left + 1)
         except zlib.error:
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        # Nothing is expanded after a final block: zlib would only collect what comes.
+        if decompressor.eof and not _AFTER_FINAL.startswith(decompressor.unused_data):
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._left -= len(expanded)
         return CloseReason.MESSAGE_TOO_BIG if self._left < 0 else expanded

@@ -236,13 +236,15 @@ async def end_connections(
 
 def _is_delivered(transport: asyncio.WriteTransport) -> bool:
     """Whether the client's system has received all that was written."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or transport.get_write_buffer_size():
-        return False
     try:
+        sock = transport.get_extra_info("socket")
+        if sock is None or transport.get_write_buffer_size():
+            return False
         unsent = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     except OSError:  # it is closed
         return True
+    except AttributeError:  # asyncio's TLS transport, once ``close`` was called twice
+        return False
     return not any(unsent)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from email.utils import formatdate
+from io import FileIO
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.waiting import EagerWaiters
@@ -283,7 +285,12 @@ class HttpRequest:
         if not os.path.isabs(path):
             raise AsgiMessageError(f"path = {shown(path)}: expected an absolute path")
         run = asyncio.get_running_loop().run_in_executor
-        file = await run(None, lambda: open(path, "rb", buffering=0))  # noqa: SIM115
+        opening = run(None, _open_file, path)
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_file)
+            raise
         try:
             while self._has_body and (piece := await run(None, file.read, _FILE_PIECE)):
                 if self._is_gone:
@@ -360,6 +367,27 @@ class HttpRequest:
             self._readers.wake()
         if self._writers is not None:
             self._writers.wake()
+
+
+def _open_file(path: str) -> FileIO:
+    """Open a file for ``http.response.pathsend``; runs in a thread.
+
+    Raises:
+        AsgiMessageError: It is something else, such as a directory or a pipe.
+        OSError: It cannot be opened.
+    """
+    # A pipe that nobody writes to would otherwise keep the thread.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise AsgiMessageError(f"path = {shown(path)}: expected a regular file")
+    return FileIO(descriptor)
+
+
+def _close_file(opening: asyncio.Future[FileIO]) -> None:
+    """Close a file that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def response_lines(headers: Iterable[Iterable[bytes]]) -> _Lines:

@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import sys
-from typing import Any
+from typing import Any, Final, cast
 
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
@@ -16,14 +16,19 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ConnectionState
+from wsproto.connection import Connection, ConnectionType
 
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
+from ..utils._turns import Turns
+from ._deflate import Deflate
 from ._front import BACKLOG, FrontOptions, Listening, end_connections, remote_host
 from ._types import AsgiApp
 
@@ -31,6 +36,7 @@ __all__ = ["HypercornFront"]
 
 # Seconds for the answer of a client to the end of a TLS connection.
 _TLS_END = 5.0
+_READ: Final = 16384
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -62,6 +68,9 @@ class HypercornFront:
         """See ``TcpFront.start``."""
 
         async def call(scope: Any, receive: Any, send: Any) -> None:
+            stream = getattr(send, "__self__", None)
+            if isinstance(stream, WSStream):
+                _limit(stream)
             await app(scope, receive, send)
             await _reset_unfinished(send)
 
@@ -145,11 +154,65 @@ class _Connection(TCPServer):
 
     is_cut = False
 
+    async def _read_data(self) -> None:
+        """Handle what comes, a little at a time: small frames take long."""
+        turns = Turns.of(self.loop).for_peer()
+        with contextlib.suppress(OSError):
+            while not self.reader.at_eof():
+                await self.protocol.handle(RawData(await self.reader.read(_READ)))
+                await turns.pause()
+        await self.protocol.handle(Closed())
+
     async def protocol_send(self, event: Event) -> None:
         """Take something from the protocol."""
         # A group of tasks that is cancelled takes no task for the idle time.
         if not (self.is_cut and isinstance(event, Updated)):
             await super().protocol_send(event)
+
+
+class _MessageBuffer(WebsocketBuffer):
+    """The message that arrives. Hypercorn's keeps also what is beyond the limit."""
+
+    def extend(self, event: Any) -> None:
+        """Add a piece.
+
+        Raises:
+            FrameTooLargeError: The message is too large.
+        """
+        size = len(event.data.encode() if isinstance(event.data, str) else event.data)
+        if self.length + size > self.max_length:
+            self.value = None
+            self.length = self.max_length + 1  # until the end of the stream
+            raise FrameTooLargeError
+        super().extend(event)
+
+
+def _limit(stream: WSStream) -> None:
+    """Limit what a message can be, and what it can expand to.
+
+    Args:
+        stream: A WebSocket that is not accepted yet.
+    """
+    limited, handshake = cast(Any, stream), cast(Any, stream.handshake)
+    limit = stream.config.websocket_max_message_size
+    stream.buffer = _MessageBuffer(limit)
+    accept, handle_events = handshake.accept, limited._handle_events
+
+    def accept_compressed(subprotocol: Any, lines: Any) -> Any:
+        offers, handshake.extensions = handshake.extensions or (), None
+        status, answer, connection = accept(subprotocol, lines)
+        found = Deflate.negotiate([", ".join(offers).encode("latin-1")], limit)
+        if found is not None:
+            answer.append((b"sec-websocket-extensions", found[1]))
+            connection = Connection(ConnectionType.SERVER, [found[0]])
+        return status, answer, connection
+
+    async def handle_and_end() -> None:
+        await handle_events()
+        if stream.buffer.length > limit:  # hypercorn has sent a Close frame, and would read on
+            await stream.send(StreamClosed(stream_id=stream.stream_id))
+
+    handshake.accept, limited._handle_events = accept_compressed, handle_and_end
 
 
 async def _reset_unfinished(send: Any) -> None:

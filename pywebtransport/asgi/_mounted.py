@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import invalid_config
 from ..utils._checks import check_instance, check_seconds, check_text
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ..session import WebTransportSession
 
 __all__ = ["Mounted"]
+
+# It becomes part of ``path`` and of ``raw_path``: it looks the same decoded and encoded.
+_ROOT_PATH: Final = re.compile(r"(?:/[!$&-.0->@-~]+)+")
 
 
 class Mounted:
@@ -60,11 +64,12 @@ class Mounted:
         if http2 and tcp is False:
             raise invalid_config(key="http2", value=http2, reason="tcp=False leaves no HTTP/2")
         check_text("root_path", root_path)
-        if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
+        if root_path and not _ROOT_PATH.fullmatch(root_path):
             raise invalid_config(
                 key="root_path",
                 value=root_path,
-                reason="expected an empty string, or a path that does not end with a slash",
+                reason="expected an empty string, or a path of ASCII characters that begins with a "
+                "slash, ends without one, and has no '%', '?', '#' or space",
             )
         if lifespan not in LIFESPANS:
             reason = f"expected one of {', '.join(LIFESPANS)}"

@@ -14,6 +14,7 @@ from ..utils._async_functions import why_not_awaitable
 from ..utils._checks import check_callable, check_texts
 from ..utils._failures import name_of
 from ..utils._params import PathParams
+from ._application import check_application
 from ._session import Session, extension_of
 from ._types import AsgiApp, Receive, Scope, Send
 
@@ -51,9 +52,9 @@ class WebTransportRouter:
             app: Gets every scope except ``webtransport``.
 
         Raises:
-            ConfigurationError: It cannot be called.
+            ConfigurationError: It is no ASGI application.
         """
-        check_callable("app", app)
+        check_application(app)
         self.app = app
         self._router = RequestRouter()
 

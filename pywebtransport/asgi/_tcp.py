@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import ServerConfig
-from ..exceptions import ConfigurationError, ServerError
+from ..exceptions import ConfigurationError, ServerError, invalid_config
+from ..h3._responses import check_response_lines
 from ..server._access import log_access
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
@@ -22,6 +23,7 @@ from ..utils._timing import get_timestamp
 from ._drivers import make_front, require_front
 from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._front import Admission, FrontOptions, TcpFront
+from ._messages import required, shown
 from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
 
@@ -34,6 +36,7 @@ __all__ = ["TcpSide", "alt_svc", "with_alt_svc"]
 _ALT_SVC: Final = b"alt-svc"
 _SWITCHING_PROTOCOLS = 101
 _OK = 200
+_BAD_REQUEST = 400
 _FORBIDDEN = 403
 _REQUEST_TIMEOUT = 408
 _CONTENT_TOO_LARGE = 413
@@ -43,7 +46,8 @@ _SERVICE_UNAVAILABLE = 503
 _INTERNAL_ERROR = 1011
 _SERVICE_RESTART = 1012
 
-_UNSENDABLE: Final = re.compile(rb"[\r\n\0]")
+# Of HTTP/1.1, beside those that HTTP/3 has.
+_CONTROL: Final = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -258,7 +262,8 @@ class _Exchange:
         scope["state"] = asgi.state.copy()
         root = asgi.root_path
         scope["root_path"] = root
-        if root:
+        self._is_proper = _is_proper(scope)
+        if root and scope["path"] != "*":  # OPTIONS of the whole server
             scope["path"] = root + scope["path"]
             scope["raw_path"] = root.encode() + scope["raw_path"]
 
@@ -268,7 +273,10 @@ class _Exchange:
             await self._refuse(_SERVICE_UNAVAILABLE, (b"retry-after", RETRY_LATER.encode()))
             return
         try:
-            await self._run()
+            if self._is_proper:
+                await self._run()
+            else:
+                await self._refuse(_BAD_REQUEST)
         finally:
             self._requests.over_tcp -= 1
             self._answered()
@@ -295,8 +303,12 @@ class _Exchange:
     def _with_alt_svc(self, headers: Iterable[Iterable[bytes]]) -> list[Any]:
         lines = with_alt_svc(headers, self._side.alt_svc_for(self._scope))
         # The embedded servers notice it when the response has begun, or not at all.
-        if any(_UNSENDABLE.search(part) for line in lines for part in line):
-            raise AsgiMessageError("a header has a line break or NUL")
+        try:
+            check_response_lines(lines)
+        except ConfigurationError as error:
+            raise AsgiMessageError(f"the message cannot be sent: {error}") from error
+        if any(_CONTROL.search(value) for _, value in lines):
+            raise AsgiMessageError("a header has a control character")
         return lines
 
     def _answered(self) -> None:
@@ -373,6 +385,7 @@ class _TcpRequest(_Exchange):
             raise ClientDisconnectedError("the client has left", remote=True)
         kind = message["type"]
         if kind == "http.response.start":
+            _check_status(message, 200)
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._status = message["status"]
@@ -439,6 +452,11 @@ class _TcpWebSocket(_Exchange):
         """Take a message of the application."""
         kind = message["type"]
         if kind == "websocket.accept":
+            subprotocol = message.get("subprotocol")
+            if subprotocol is not None and subprotocol not in self._scope["subprotocols"]:
+                raise invalid_config(
+                    key="subprotocol", value=subprotocol, reason="the client did not offer it"
+                )
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._is_open = True
@@ -446,6 +464,7 @@ class _TcpWebSocket(_Exchange):
             self._status = _OK if self._scope["http_version"] == "2" else _SWITCHING_PROTOCOLS
             self._answered()
         elif kind == "websocket.http.response.start":
+            _check_status(message, 300)
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._status = message["status"]
@@ -467,6 +486,26 @@ class _TcpWebSocket(_Exchange):
             )
             await self._give({"type": "websocket.http.response.body", "body": b""})
         self._answered()
+
+
+def _check_status(message: Message, least: int) -> None:
+    """Check the status of a response before the embedded server does, which then cannot answer.
+
+    Raises:
+        AsgiMessageError: It is not ``least`` to 599.
+    """
+    status = required(message, "status")
+    if not isinstance(status, int) or not least <= status <= 599:
+        raise AsgiMessageError(f"status = {shown(status)}: expected {least} to 599")
+
+
+def _is_proper(scope: Scope) -> bool:
+    """Whether a request has a path and names its host once, as over HTTP/3 (RFC 9112 3.2)."""
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):
+        return False
+    path: bytes = scope["raw_path"]
+    return path.startswith(b"/") or (path == b"*" and scope.get("method") == "OPTIONS")
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

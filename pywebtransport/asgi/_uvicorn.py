@@ -13,13 +13,14 @@ from typing import Any, Final, cast
 from weakref import WeakSet
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
-from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
+from ..utils._turns import Turns
 from ._front import BACKLOG, FrontOptions, Listening, end_connections, remote_host
 from ._types import AsgiApp
+from ._uvicorn_websocket import Log, WebSocketProtocol
 
 __all__ = ["UvicornFront"]
 
@@ -29,6 +30,11 @@ _TICK = 1.0
 _ARRIVAL = 1.0
 # Seconds for the answer of a client to the end of a TLS connection.
 _TLS_END = 5.0
+# Bytes that are parsed at a time where a head is expected, and where a body is.
+_HEADS: Final = 2048
+_BODIES: Final = 65536
+# Requests that may wait behind the one that is being answered; the next ones are not parsed.
+_PIPELINED: Final = 8
 _HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -101,7 +107,8 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             http=http,
-            ws=_WebSocketProtocol,
+            ws=WebSocketProtocol,
+            ws_per_message_deflate=False,  # that of wsproto has no limit: it has our own
             interface="asgi3",
             lifespan="off",
             loop="none",
@@ -181,7 +188,7 @@ class _Server(uvicorn.Server):
         try:
             for connection in list(state.connections):
                 if not (isinstance(connection, _HttpProtocol) and connection.is_new):
-                    connection.shutdown()
+                    _shut_down(connection)
             await end_connections(
                 lambda: [connection.transport for connection in state.connections],
                 self.time_to_stop,
@@ -200,32 +207,52 @@ class _Server(uvicorn.Server):
         self.takes_newcomers = False
         for connection in list(self.server_state.connections):
             if isinstance(connection, _HttpProtocol) and connection.is_new:
-                connection.shutdown()
+                _shut_down(connection)
 
 
-class _Log:
-    """What uvicorn's protocols take for their logger.
+def _shut_down(connection: Any) -> None:
+    """Let a connection end gracefully."""
+    # To close a TLS transport of asyncio twice breaks it.
+    if not connection.transport.is_closing():
+        connection.shutdown()
 
-    The application's errors are logged before they get here, and requests by the access log. What
-    clients do wrong is logged a limited number of times.
-    """
 
-    level = logging.INFO
+class _Flow(FlowControl):
+    """Does not read while something that came waits to be parsed."""
 
-    def warning(self, message: str, *args: object) -> None:
-        shared_log(_logger).tell("tcp request", logging.INFO, f"TCP: {message}", *args)
+    has_rest = False
+    _is_wanted = False  # that reading goes on
 
-    def error(self, message: str, *args: object, **_: object) -> None:
-        _logger.debug(f"TCP: {message}".strip(), *args)
+    def resume_reading(self) -> None:
+        """Read, now or when everything is parsed."""
+        self._is_wanted = self.has_rest
+        if not self.has_rest:
+            super().resume_reading()
 
-    def info(self, message: str, *args: object) -> None:
-        pass
+    def pause_reading(self) -> None:
+        """Do not read."""
+        self._is_wanted = False
+        super().pause_reading()
 
-    exception = error
+    def hold(self) -> None:
+        """Something waits to be parsed."""
+        if not self.has_rest:
+            is_reading = not self.read_paused
+            self.pause_reading()
+            self.has_rest, self._is_wanted = True, is_reading
+
+    def release(self) -> None:
+        """Everything is parsed."""
+        self.has_rest = False
+        if self._is_wanted:
+            self.resume_reading()
 
 
 class _HttpProtocol(HttpToolsProtocol):
     """A connection with HTTP/1.1.
+
+    What one read brings can be thousands of requests. They are parsed in slices, so that other
+    connections get turns, and no more of them than a few wait for their answers.
 
     Args:
         server: Its server.
@@ -234,12 +261,16 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, server: _Server, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.logger = _Log()  # type: ignore[assignment]
+        self.logger = Log()  # type: ignore[assignment]
         self.access_log = False
         self._server = server
         self._options = server.options
         self._head: int | None = 0  # its bytes so far; None: a body is read
         self._head_timer: asyncio.TimerHandle | None = None
+        self._turns = Turns.of(self.loop).for_peer()
+        self._rest = memoryview(b"")  # is not parsed yet
+        self._is_later = False  # it will be, in a later turn
+        self._beside = 0  # bytes since the last ones of the body: trailers, sizes of chunks
 
     @property
     def is_new(self) -> bool:
@@ -249,6 +280,7 @@ class _HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there, and its TLS handshake is complete."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = self._flow = _Flow(self.transport)
         self._server.arriving.discard(self)
         if self._server.takes_newcomers and self._options.admission.enter(
             transport, remote_host(transport)
@@ -261,17 +293,66 @@ class _HttpProtocol(HttpToolsProtocol):
         """It is gone."""
         self._options.admission.leave(self.transport)
         self._stop_head_timer()
+        self._rest = memoryview(b"")
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:  # uvicorn keeps it after an error
             self.timeout_keep_alive_task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless the head of a request becomes too large."""
+        """Parse what came, or as much of it as now is possible."""
+        if self._rest or len(data) > _HEADS:
+            self._rest = memoryview(bytes(self._rest) + data)
+            self._go_on()
+        else:
+            self._parse(data)
+
+    def _go_on(self) -> None:
+        """Parse what has waited, until it is the turn of others."""
+        self._is_later = False
+        if self.transport.is_closing():
+            return
+        while self._rest and len(self.pipeline) < _PIPELINED:
+            size = _BODIES if self._head is None else _HEADS
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            self._parse(bytes(piece))
+            if self.transport.is_closing() or self.transport.get_protocol() is not self:
+                self._rest = memoryview(b"")
+                return
+            if self._rest and self._turns.is_over:
+                self._is_later = True
+                self._turns.later(self._go_on)
+                break
+        if self._rest:
+            self._flow.hold()
+        else:
+            self._flow.release()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse some bytes, unless the head of a request or what is beside a body is too large."""
         if self._head is not None:
             self._head += len(data)
+        else:
+            self._beside += len(data)
         super().data_received(data)
-        if self._head is not None and self._head > self._options.max_head:
+        if max(self._head or 0, self._beside) > self._options.max_head:
             self._end(_HEAD_TOO_LARGE)
+
+    def on_response_complete(self) -> None:
+        """A response is complete: others that wait for their turn, and what is not parsed yet."""
+        super().on_response_complete()
+        if self._rest and not self._is_later:
+            self._is_later = True
+            self._turns.later(self._go_on)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of the head; trailers are dropped, as over HTTP/3."""
+        if self._head is not None:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of the body."""
+        self._beside = 0
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -281,7 +362,7 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its head is complete."""
-        self._head = None
+        self._head, self._beside = None, 0
         self._stop_head_timer()
         super().on_headers_complete()
         if self._server.stopping.is_set() and self.cycle is not None:
@@ -289,7 +370,7 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Its body is complete: the next head may follow."""
-        self._head = 0
+        self._head = self._beside = 0
         super().on_message_complete()
 
     def _await_head(self) -> None:
@@ -317,20 +398,5 @@ class _HttpProtocol(HttpToolsProtocol):
         transport = self.transport
         super().handle_websocket_upgrade()
         protocol = transport.get_protocol()
-        assert isinstance(protocol, _WebSocketProtocol)
+        assert isinstance(protocol, WebSocketProtocol)
         protocol.on_lost = lambda: self._options.admission.leave(transport)
-
-
-class _WebSocketProtocol(WSProtocol):
-    """A connection that has become a WebSocket."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.logger = _Log()  # type: ignore[assignment]
-        self.on_lost: Any = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
-        if self.on_lost is not None:
-            self.on_lost()
-        super().connection_lost(exc)

@@ -86,6 +86,11 @@ class RawTcp:
         except ConnectionError:
             return b""
 
+    def pause(self) -> None:
+        """Take nothing more, not even the end of the connection."""
+        transport: Any = self.writer.transport
+        transport.pause_reading()
+
     def close(self) -> None:
         """End it, whatever the server thinks."""
         self.writer.transport.abort()

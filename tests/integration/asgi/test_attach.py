@@ -262,10 +262,16 @@ async def test_a_cancelled_lifespan_closes_the_server(certs: Certificates) -> No
     assert host.app.server is None
 
 
+def plain(scope: Any, receive: Any, send: Any) -> None:
+    """What a WSGI programmer may write."""
+
+
 def test_wrong_arguments_are_refused(certs: Certificates) -> None:
     config = make_server_config(certs, network=None)
     with pytest.raises(ConfigurationError, match="expected an ASGI 3 application"):
         attach(7, config)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="it is not an async function"):
+        attach(plain, config)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="config"):
         attach(application, None)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="workers = 2"):

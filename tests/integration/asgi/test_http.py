@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -734,6 +735,22 @@ async def test_file_as_response(
         response = await asgi.client.request("HEAD", "/file")
         assert (response.get("content-length"), response.body) == (str(len(data)), b"")
         assert (await asgi.client.get("/missing")).status == 500
+
+
+async def test_only_regular_files_are_sent(
+    certs: Certificates, tmp_path: Path, expected_logs: ExpectedLogs
+) -> None:
+    """A pipe that nobody writes to would keep a thread, and with it the end of the program."""
+    expected_logs("expected a regular file")
+    os.mkfifo(tmp_path / "pipe")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send({"type": "http.response.pathsend", "path": f"{tmp_path}{scope['path']}"})
+
+    async with asgi_served(certs, app) as asgi:
+        for path in ("/pipe", "/"):
+            assert (await asgi.client.get(path)).status == 500
 
 
 # ----------------------------------------------------------------- what is no request

@@ -41,6 +41,11 @@ def ends(**options: object) -> tuple[Connection, Connection]:
     )
 
 
+def frame(packed: bytes) -> bytes:
+    """A compressed binary message of a client, of at most 125 bytes."""
+    return bytes([0xC2, 0x80 | len(packed)]) + bytes(4) + packed
+
+
 def event_of(message: str | bytes) -> Event:
     return TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
 
@@ -86,6 +91,26 @@ def test_a_bomb_is_not_expanded() -> None:
     (event,) = server.events()
     assert isinstance(event, CloseConnection)
     assert event.code == 1009
+
+
+def test_a_message_may_end_with_a_final_block() -> None:
+    """RFC 7692 section 7.2.3.4; the next message is compressed anew."""
+    _, server = ends()
+    for text in (b"Hello", b"Goodbye"):
+        packer = zlib.compressobj(wbits=-12)
+        packed = packer.compress(text) + packer.flush(zlib.Z_FINISH) + b"\0"
+        assert taken(server, frame(packed)) == text
+
+
+def test_nothing_is_kept_that_follows_a_final_block() -> None:
+    """It would never be expanded, and so never reach the limit."""
+    _, server = ends()
+    packer = zlib.compressobj(wbits=-12)
+    packed = packer.compress(b"x") + packer.flush(zlib.Z_FINISH)
+    server.receive_data(frame(packed + bytes(100)))
+    *_, event = server.events()
+    assert isinstance(event, CloseConnection)
+    assert event.code == 1007
 
 
 chunks = st.one_of(
