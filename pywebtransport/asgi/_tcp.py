@@ -290,11 +290,23 @@ class _Exchange:
         Raises:
             ClientDisconnectedError: The client is gone.
         """
+        if self._has_left():
+            self._is_gone = True
+            raise ClientDisconnectedError("the client has left", remote=True)
         try:
             await self._pass_on(message)
         except OSError as error:
             self._is_gone = True
             raise ClientDisconnectedError("the client has left", remote=True) from error
+
+    def _has_left(self) -> bool:
+        """Whether the client left before the end.
+
+        Uvicorn and hypercorn then drop what is sent, without a wait: an endless response would
+        keep the event loop for ever.
+        """
+        served = getattr(self._pass_on, "__self__", None)
+        return bool(getattr(served, "disconnected", False) or getattr(served, "closed", False))
 
     async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
         """Answer in place of the application."""
@@ -396,6 +408,11 @@ class _TcpRequest(_Exchange):
             if not message.get("more_body", False):
                 self._is_complete = True
                 self._answered()
+            elif self._scope["method"] == "HEAD":
+                await asyncio.sleep(0)  # nothing else makes an endless body wait
+
+    def _has_left(self) -> bool:
+        return not self._is_complete and super()._has_left()
 
     async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
         self._is_gone = True
@@ -475,6 +492,9 @@ class _TcpWebSocket(_Exchange):
                 self._side.websockets.discard(self)
                 if self._status is None:
                     self._status = _FORBIDDEN
+
+    def _has_left(self) -> bool:
+        return self._is_open and super()._has_left()
 
     async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
         self._is_gone = True

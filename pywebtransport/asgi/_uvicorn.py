@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
@@ -270,6 +270,8 @@ class _HttpProtocol(HttpToolsProtocol):
         self._turns = Turns.of(self.loop).for_peer()
         self._rest = memoryview(b"")  # is not parsed yet
         self._is_later = False  # it will be, in a later turn
+        self._is_upgraded = False
+        self._running: RequestResponseCycle | None = None  # the last request that was started
         self._beside = 0  # bytes since the last ones of the body: trailers, sizes of chunks
 
     @property
@@ -294,12 +296,19 @@ class _HttpProtocol(HttpToolsProtocol):
         self._options.admission.leave(self.transport)
         self._stop_head_timer()
         self._rest = memoryview(b"")
+        # Uvicorn tells only the last request that it has parsed.
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:  # uvicorn keeps it after an error
             self.timeout_keep_alive_task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, or as much of it as now is possible."""
+        if self.transport.is_closing():
+            return
         if self._rest or len(data) > _HEADS:
             self._rest = memoryview(bytes(self._rest) + data)
             self._go_on()
@@ -315,7 +324,7 @@ class _HttpProtocol(HttpToolsProtocol):
             size = _BODIES if self._head is None else _HEADS
             piece, self._rest = self._rest[:size], self._rest[size:]
             self._parse(bytes(piece))
-            if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            if self.transport.is_closing() or self._is_upgraded:
                 self._rest = memoryview(b"")
                 return
             if self._rest and self._turns.is_over:
@@ -334,8 +343,15 @@ class _HttpProtocol(HttpToolsProtocol):
         else:
             self._beside += len(data)
         super().data_received(data)
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and not (self._head_timer or self.timeout_keep_alive_task or self._is_upgraded):
+            self._await_head()  # what came is no part of a request, or nobody wants it any more
         if max(self._head or 0, self._beside) > self._options.max_head:
             self._end(_HEAD_TOO_LARGE)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """A response is complete: others that wait for their turn, and what is not parsed yet."""
@@ -389,13 +405,16 @@ class _HttpProtocol(HttpToolsProtocol):
         """End the connection; with an answer, unless another one is under way."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self._running is None or self._running.response_complete:
             self.transport.write(answer)
-        self.transport.close()
+            self.transport.close()
+        else:
+            self.transport.abort()  # asyncio warns of each further write after ``close``
 
     def handle_websocket_upgrade(self) -> None:
         """The rest of the connection is a WebSocket, which is another protocol."""
         transport = self.transport
+        self._is_upgraded = True
         super().handle_websocket_upgrade()
         protocol = transport.get_protocol()
         assert isinstance(protocol, WebSocketProtocol)

@@ -14,6 +14,7 @@ from wsproto.events import AcceptConnection, CloseConnection, Event, Ping, Reque
 
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
+from ..utils._text import printable
 from ..utils._turns import Turns
 from ._deflate import Deflate
 
@@ -100,6 +101,7 @@ class WebSocketProtocol(WSProtocol):
         self.on_lost: Any = None
         self.conn = self._connection = _Connection(self)
         self._turns = Turns.of(self.loop).for_peer()
+        self._is_asked = False  # the application, whether it accepts
         self._is_later = False  # the rest is handled in a later turn
         self._ping: Ping | None = None  # to be answered when there is room
         self._taken = 0  # messages in a row without waiting
@@ -112,15 +114,32 @@ class WebSocketProtocol(WSProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle what came."""
+        if self.transport.is_closing():
+            return
+        if self._is_asked and not self.handshake_complete:
+            # It would be kept without a limit, and then lost.
+            self._fail("a frame came before the WebSocket was accepted")
+            return
         try:
             super().data_received(data)
         except Exception as error:  # wsproto trusts the header of a request to be ASCII
-            shared_log(_logger).tell(
-                "tcp request", logging.INFO, "TCP: a WebSocket failed: %s", describe_error(error)
-            )
-            if not self.handshake_complete:
-                self.transport.write(_BAD_REQUEST)
-            self.transport.close()
+            self._fail(describe_error(error))
+
+    def _fail(self, why: str) -> None:
+        """The client has broken a rule."""
+        if self.transport.is_closing():
+            return
+        shared_log(_logger).tell(
+            "tcp request", logging.INFO, "TCP: a WebSocket failed: %s", printable(why)
+        )
+        if not self.handshake_complete:
+            self.transport.write(_BAD_REQUEST)
+        self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        """The request is complete: the application decides."""
+        self._is_asked = True
+        super().handle_connect(event)
 
     def has_enough(self, done: int) -> bool:
         """Whether to go on only later: when the application is ready, or in another turn."""

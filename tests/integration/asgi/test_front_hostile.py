@@ -15,6 +15,7 @@ from tests.support.asgi_http import answer, body_of
 from tests.support.asgi_tcp import RawTcp, TcpServed, tcp_served
 from tests.support.certificates import Certificates
 from tests.support.leaks import ExpectedLogs
+from tests.support.steps import until
 
 Log = pytest.LogCaptureFixture
 
@@ -68,6 +69,48 @@ async def test_requests_of_one_packet_are_parsed_when_there_is_room(certs: Certi
     assert most < 200
 
 
+async def test_each_pipelined_request_hears_that_the_client_left(certs: Certificates) -> None:
+    """The first one is still being served when the second one is parsed."""
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        asked.set()
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with tcp_served(certs, app) as tcp:
+        async with await tcp.raw() as raw:
+            await raw.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 3)
+            await asked.wait()
+        await told.wait()
+        await until(lambda: tcp.server.http_requests.open_count == 0)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
+async def test_an_endless_response_ends_with_its_client(
+    certs: Certificates, http2: bool, method: bytes
+) -> None:
+    """Even if the application waits for nothing else than ``send``."""
+    told = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(10_000), "more_body": True})
+        except OSError:
+            told.set()
+            raise
+
+    async with tcp_served(certs, app, mount={"http2": http2}) as tcp:
+        async with await tcp.raw() as raw:
+            await raw.send(method + b" / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await raw.head()
+        await told.wait()
+
+
 @pytest.mark.parametrize("rest", [b"x: y\r\n", b"y"], ids=["many lines", "one line"])
 async def test_trailers_have_a_limit(certs: Certificates, rest: bytes) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -80,6 +123,21 @@ async def test_trailers_have_a_limit(certs: Certificates, rest: bytes) -> None:
     ):
         head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx: "
         await raw.send(head + rest * 10_000)
+        await raw.rest()
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", b"1\r\nx\r\n"], ids=["line", "body"])
+async def test_a_connection_without_a_request_is_closed(certs: Certificates, rest: bytes) -> None:
+    """Whatever the client sends meanwhile that is no request, or that nobody wants any more."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, b"", 200, (b"content-length", b"0"))
+
+    chunked = b"transfer-encoding: chunked\r\n" if b"x" in rest else b""
+    async with tcp_served(certs, app, handshake_timeout=0.5) as tcp, await tcp.raw() as raw:
+        await raw.send(b"POST / HTTP/1.1\r\nhost: a\r\n" + chunked + b"\r\n")
+        await raw.head()
+        await raw.send(rest)
         await raw.rest()
 
 
@@ -158,6 +216,24 @@ async def test_a_handshake_that_is_not_ascii(certs: Certificates, line: bytes, c
         await raw.send(_UPGRADE + line + b"\r\n")
         assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
     assert all(record.levelno < logging.WARNING for record in caplog.records)
+
+
+async def test_frames_before_the_answer_are_refused(certs: Certificates) -> None:
+    """They would be kept as long as the application thinks, and then lost."""
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        asked.set()
+        assert (await receive())["type"] == "websocket.disconnect"
+        left.set()
+
+    async with tcp_served(certs, app) as tcp, await tcp.raw() as raw:
+        await raw.send(_UPGRADE + b"\r\n")
+        await asked.wait()
+        await raw.send(frame(0x82, b"early"))
+        assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
+        await left.wait()
 
 
 @pytest.mark.parametrize("value", [b"client_max_window_bits=a", b"server_max_window_bits=99"])
