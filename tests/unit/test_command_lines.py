@@ -57,6 +57,7 @@ WRONG: dict[str, list[list[str]]] = {
     "-m tests.attack": [["x"], ["--seconds", "x"]],
     "-m tests.browser.screenshots": [["x"], ["--output"]],
     "-m tests.benchmark": [["x"], ["--scenario", "x"]],
+    "-m tests.benchmark.asgi": [["x"], ["--rounds", "x"]],
     "-m tests.benchmark.busy_poll": [["x"], ["--json"]],
     "-m tests.benchmark.collector": [["x"], ["--sessions", "x"]],
     "-m tests.benchmark.core": [[]],
