@@ -279,7 +279,7 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 	@$(BIN)/mypy pywebtransport pytest_pywebtransport.py vendor examples
 	@$(BIN)/mypy scripts
 	@$(BIN)/mypy tests/typing
-	@$(BIN)/basedpyright -p tests/typing
+	@$(BIN)/basedpyright --pythonpath $(PY) -p tests/typing
 
 .PHONY: fuzz
 fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside
