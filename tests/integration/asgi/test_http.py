@@ -478,8 +478,8 @@ async def test_responses_without_body(
 
     async def pieces(scope: Any, receive: Any, send: Any) -> None:
         await send(start(status, (b"content-length", b"5")))
-        await send({"type": "http.response.body", "body": b"part", "more_body": True})
-        await send({"type": "http.response.body", "body": b"lo", "more_body": True})
+        await send({"type": "http.response.body", "body": b"wor", "more_body": True})
+        await send({"type": "http.response.body", "body": b"ld", "more_body": True})
         await send({"type": "http.response.body"})
 
     async with asgi_served(certs, by_path(whole=whole, pieces=pieces)) as asgi:
