@@ -445,18 +445,13 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
-        told = delivered = False
         try:
             if self._driver is not None:
-                told = await end_sessions(self, self._driver.h3, deadline, code, reason)
+                await end_sessions(self, self._driver.h3, deadline, code, reason)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
-            delivered = told  # and nobody cancelled this: the event loop goes on
         finally:
-            if delivered and not self._sessions:  # there is nothing to send first
-                self._shut(reason, urgent=False)
-            else:
-                self.close_nowait(code, reason)
+            self.close_nowait(code, reason)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "FrontOptions",
     "Listening",
     "TcpFront",
+    "abort",
     "end_connections",
     "remote_host",
 ]
@@ -227,11 +228,17 @@ async def end_connections(
         while ((left := transports()) or are_coming()) and loop.time() < deadline:
             for transport in left:
                 if transport.is_closing() and _is_delivered(transport):
-                    transport.abort()
+                    abort(transport)
             await asyncio.sleep(min(_LOOK, timeout))
     finally:
         for transport in transports():
-            transport.abort()
+            abort(transport)
+
+
+def abort(transport: asyncio.WriteTransport) -> None:
+    """Close a connection without sending what waits; does nothing if it is gone."""
+    with contextlib.suppress(AttributeError):  # asyncio's TLS transport, when it is closed already
+        transport.abort()
 
 
 def _is_delivered(transport: asyncio.WriteTransport) -> bool:

@@ -29,7 +29,7 @@ from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
 from ._deflate import Deflate
-from ._front import BACKLOG, FrontOptions, Listening, end_connections, remote_host
+from ._front import BACKLOG, FrontOptions, Listening, abort, end_connections, remote_host
 from ._types import AsgiApp
 
 __all__ = ["HypercornFront"]
@@ -122,7 +122,7 @@ class HypercornFront:
         assert task is not None
         admission = self._options.admission
         if not admission.enter(writer, remote_host(writer.transport)):
-            writer.transport.abort()
+            abort(writer.transport)
             return
         connection = self._connections[task] = _Connection(
             self._app,
@@ -137,10 +137,10 @@ class HypercornFront:
             await connection
         except asyncio.CancelledError:
             # Of ``stop``. The stream protocol of asyncio cannot cope with a cancelled task.
-            writer.transport.abort()
+            abort(writer.transport)
         except Exception as error:
             # The client broke a rule, or went away at an inconvenient moment.
-            writer.transport.abort()
+            abort(writer.transport)
             shared_log(_logger).tell(
                 "tcp request", logging.INFO, "TCP: a connection failed: %s", describe_error(error)
             )

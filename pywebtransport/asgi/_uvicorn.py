@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
-from ._front import BACKLOG, FrontOptions, Listening, end_connections, remote_host
+from ._front import BACKLOG, FrontOptions, Listening, abort, end_connections, remote_host
 from ._types import AsgiApp
 from ._uvicorn_websocket import Log, WebSocketProtocol
 
@@ -289,7 +289,7 @@ class _HttpProtocol(HttpToolsProtocol):
         ):
             self._await_head()
         else:
-            self.transport.abort()
+            abort(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -409,7 +409,7 @@ class _HttpProtocol(HttpToolsProtocol):
             self.transport.write(answer)
             self.transport.close()
         else:
-            self.transport.abort()  # asyncio warns of each further write after ``close``
+            abort(self.transport)  # asyncio warns of each further write after ``close``
 
     def handle_websocket_upgrade(self) -> None:
         """The rest of the connection is a WebSocket, which is another protocol."""

@@ -152,7 +152,7 @@ def _request(fields: _Fields) -> Request:
         if scheme.lower() in ("http", "https") and (authority == "" or not (authority or host)):
             raise MessageError(":authority is missing or empty")
         authority = authority or host or ""
-    if path and not _PATH.fullmatch(path):
+    if path and protocol in (None, "websocket") and not _PATH.fullmatch(path):
         raise MessageError(f":path is {path!r}: must be ASCII without spaces")
     if authority and not _AUTHORITY.fullmatch(authority):
         what = "user information" if "@" in authority else "a forbidden character"
