@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -55,7 +56,7 @@ async def end_sessions(
 
     Cancellation: the sessions are closed at once.
     """
-    with suppress(TimeoutError):
+    with suppress(builtins.TimeoutError):
         if connection.sessions:
             async with while_present(connection, deadline):
                 await close_sessions(connection.sessions, before(deadline), code, reason)

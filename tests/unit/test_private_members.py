@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pywebtransport"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
-# Of the standard library and of protobuf, where an underscore is part of a documented name, or
+# Of the standard library, protobuf and hypercorn, where an underscore is part of a documented name, or
 # there is no other way.
 FOREIGN = {
     "_ParameterKind",
@@ -22,6 +22,7 @@ FOREIGN = {
     "_exit",
     "_field_type",
     "_fields",
+    "_handle_events",
     "_is_coroutine",
     "_make",
     "_name_",
