@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pywebtransport"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
-# Of the standard library, protobuf and hypercorn, where an underscore is part of a documented name, or
-# there is no other way.
+# Of the standard library, protobuf and hypercorn, where an underscore is part of a documented
+# name, or there is no other way.
 FOREIGN = {
     "_ParameterKind",
     "_asdict",
