@@ -299,7 +299,7 @@ async def test_limits_of_requests(certs: Certificates, http2: bool) -> None:
             size, more = size + len(event["body"]), event["more_body"]
         await answer(send, b"%d" % size)
 
-    fields = {"max_requests": 1, "max_request_body": 1000, "request_timeout": 0.05}
+    fields = {"max_requests": 1, "max_request_body": 1000, "request_timeout": 0.5}
     app = by_path(wait=wait, collect=collect)
     async with (
         tcp_served(certs, app, mount={"http2": http2}, **fields) as tcp,
