@@ -8,6 +8,7 @@ import contextlib
 import logging
 import re
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -233,7 +234,7 @@ def _ends() -> bool:
     return worker is None or worker.all_end
 
 
-class _Exchange:
+class _Exchange(ABC):
     """What requests and WebSockets over TCP have in common: state, counters, and the access log.
 
     Args:
@@ -281,8 +282,9 @@ class _Exchange:
             self._requests.over_tcp -= 1
             self._answered()
 
+    @abstractmethod
     async def _run(self) -> None:
-        raise NotImplementedError
+        """Run the application."""
 
     async def _give(self, message: Message) -> None:
         """Pass a message on to the front.
@@ -308,9 +310,9 @@ class _Exchange:
         served = getattr(self._pass_on, "__self__", None)
         return bool(getattr(served, "disconnected", False) or getattr(served, "closed", False))
 
+    @abstractmethod
     async def _refuse(self, status: int, *lines: tuple[bytes, bytes]) -> None:
         """Answer in place of the application."""
-        raise NotImplementedError
 
     def _with_alt_svc(self, headers: Iterable[Iterable[bytes]]) -> list[Any]:
         lines = with_alt_svc(headers, self._side.alt_svc_for(self._scope))
