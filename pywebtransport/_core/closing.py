@@ -40,7 +40,7 @@ def before(deadline: float) -> float:
 
 async def end_sessions(
     connection: WebTransportConnection, h3: H3Connection, deadline: float, code: int, reason: str
-) -> bool:
+) -> None:
     """Close the sessions, answer the open requests, and wait until the peer has all of it.
 
     Args:
@@ -50,19 +50,15 @@ async def end_sessions(
         code: As for ``WebTransportSession.close``.
         reason: As for ``WebTransportSession.close``.
 
-    Returns:
-        Whether the peer has everything. False as well when the time is up: the peers that remain
-        do not answer.
-
     Cancellation: the sessions are closed at once.
     """
+    # After the time is up: the remaining peers do not answer.
     with suppress(builtins.TimeoutError):
         if connection.sessions:
             async with while_present(connection, deadline):
                 await close_sessions(connection.sessions, before(deadline), code, reason)
         await finish_exchanges(connection, h3, before(deadline))
-        return await sessions_flushed(connection, h3, deadline)
-    return False
+        await sessions_flushed(connection, h3, deadline)
 
 
 async def close_sessions(
@@ -83,7 +79,7 @@ async def close_sessions(
 
 async def sessions_flushed(
     connection: WebTransportConnection, h3: H3Connection, deadline: float
-) -> bool:
+) -> None:
     """Wait until the peer has read the end of every session, or is gone.
 
     An acknowledgement only means that the peer's QUIC stack has the data: a CONNECTION_CLOSE
@@ -96,15 +92,10 @@ async def sessions_flushed(
         h3: Its HTTP/3 side.
         deadline: Wait for acknowledgements until then, on the clock of the loop.
 
-    Returns:
-        Whether the peer has everything: no session, request or tunnel still has something to send.
-
     Cancellation: safe.
     """
     loop = asyncio.get_running_loop()
     waiters: EagerWaiters | None = None
-    # Without one, a reset may wait to be sent, which only the caller can wait for.
-    closing = bool(list(h3.closing_sessions()))
     told = False  # every end is acknowledged
     while streams := [
         stream
@@ -125,7 +116,7 @@ async def sessions_flushed(
                 _logger.debug(
                     "connection %s: the peer did not acknowledge the end", connection.connection_id
                 )
-            return False
+            return
         arm = partial(_arm, waiting or streams, waiters)
         try:
             if await waiters.wait(min(left, patience), arm=arm):
@@ -135,11 +126,8 @@ async def sessions_flushed(
                 stream.set_acked_waiter(None)
                 stream.set_read_waiter(None)
         if presence.is_gone():
-            return False
+            return
         patience = presence.patience / LOOKS
-    return (
-        closing and not h3.tunnels and all(one.session is not None for one in h3.requests.values())
-    )
 
 
 class Closing:

@@ -771,7 +771,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         finally:
             self._shut(reason)
 
-    def _shut(self, reason: str = "", *, urgent: bool = True) -> None:
+    def _shut(self, reason: str = "") -> None:
         """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
         driver = self._driver
         if driver is None:
@@ -780,7 +780,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
-                self.flush_nowait(urgent=urgent)
+                self.flush_nowait()
             except BaseException:  # whatever it is, no caller may wait for an end that cannot come
                 self._become_closed(ConnectionState.FAILED)
                 raise
@@ -803,10 +803,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             return None
         return driver.error(self, driver.quic.close_info)
 
-    def flush_nowait(self, *, urgent: bool = True) -> None:
+    def flush_nowait(self) -> None:
         """Send what is queued now instead of at the end of the turn (see ``Endpoint.flush``)."""
         if self._endpoint is not None:
-            self._endpoint.flush(urgent=urgent)
+            self._endpoint.flush()
 
     def _settings_received(self, settings: Mapping[int, int]) -> None:
         self._ready = True

@@ -395,18 +395,12 @@ class Endpoint:
         """
         connection.migrate(udp.quic, udp.address, self._now())
 
-    def flush(self, *, urgent: bool = True) -> None:
+    def flush(self) -> None:
         """Send queued data now, instead of at the end of this loop turn.
-
-        Args:
-            urgent: If False and there are several connections, leave it to the end of the turn:
-                their packets share system calls then.
 
         Raises:
             ConfigurationError: The caller runs in another event loop or thread.
         """
-        if not urgent and not self._quic.is_alone:
-            return
         if running_loop() is not self._loop:
             self._check_thread()
         if not self._closed:

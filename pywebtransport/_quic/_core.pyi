@@ -164,9 +164,6 @@ class QuicEndpoint:
         """Whether nothing has to be done if there is a timer for ``tick``: it is not blocked, and
         process() need not run before."""
     @property
-    def is_alone(self) -> bool:
-        """There is at most one connection."""
-    @property
     def is_blocked(self) -> bool: ...
     def block(self) -> None:
         """With ``packets_out``: no packets for now; the engine keeps them until unblock()."""

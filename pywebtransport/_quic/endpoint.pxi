@@ -561,10 +561,6 @@ cdef class QuicEndpoint:
             qe_engine_is_blocked(self._e) == 0 and qe_engine_next_tick(self._e) >= tick)
 
     @property
-    def is_alone(self):
-        return len(self._conns) < 2
-
-    @property
     def is_blocked(self):
         return self._e != NULL and qe_engine_is_blocked(self._e) != 0
 
