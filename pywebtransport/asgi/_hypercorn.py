@@ -159,6 +159,9 @@ class _Connection(TCPServer):
         turns = Turns.of(self.loop).for_peer()
         with contextlib.suppress(OSError):
             while not self.reader.at_eof():
+                inner = self.protocol.protocol
+                if isinstance(inner, H2Protocol) and not isinstance(inner.streams, _Streams):
+                    inner.streams = _Streams(inner.streams)
                 await self.protocol.handle(RawData(await self.reader.read(_READ)))
                 await turns.pause()
         await self.protocol.handle(Closed())
@@ -168,6 +171,27 @@ class _Connection(TCPServer):
         # A group of tasks that is cancelled takes no task for the idle time.
         if not (self.is_cut and isinstance(event, Updated)):
             await super().protocol_send(event)
+
+
+class _Streams(dict[int, Any]):
+    """The streams of an HTTP/2 connection, with one that stands for all that are answered.
+
+    The rest of a request can follow its answer. Hypercorn does not expect it, and would end the
+    connection with all other requests.
+    """
+
+    def __missing__(self, stream_id: int) -> Any:
+        return _ANSWERED
+
+
+class _Answered:
+    """A stream whose answer was sent before its request was complete."""
+
+    async def handle(self, event: object) -> None:
+        """Drop the rest of the request; hypercorn returns its credit."""
+
+
+_ANSWERED: Final = _Answered()
 
 
 class _MessageBuffer(WebsocketBuffer):

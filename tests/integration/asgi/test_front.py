@@ -328,6 +328,35 @@ async def test_limits_of_requests(certs: Certificates, http2: bool) -> None:
         assert (await client.post("/collect", content=b"x" * 1000)).content == b"1000"
 
 
+@DRIVERS
+async def test_the_rest_of_a_request_can_follow_its_answer(
+    certs: Certificates, http2: bool
+) -> None:
+    """Over HTTP/2, the connection and its other requests go on."""
+
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await answer(send, b"enough", 413)
+
+    async with (
+        tcp_served(certs, by_path(early=early, hello=hello), mount={"http2": http2}) as tcp,
+        tcp.http(http2=http2) as client,
+    ):
+
+        async def pieces() -> Any:
+            yield b"x"
+            await until(lambda: not tcp.server.measure()["active_requests"])
+            yield b"y"
+            yield b"z"
+
+        response = await client.post("/early", content=pieces())
+        assert (response.status_code, response.content) == (413, b"enough")
+        again = await client.get("/hello")
+        assert again.content == b"hello"
+        if http2:
+            assert tcp.server.refresh_stats().tcp_connections_accepted == 1
+
+
 async def test_limits_of_connections(certs: Certificates) -> None:
     async with tcp_served(certs, hello, max_connections=2) as tcp:
         first, second = await tcp.raw(), await tcp.raw()
