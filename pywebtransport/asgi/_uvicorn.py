@@ -174,6 +174,9 @@ class _Server(uvicorn.Server):
                 with contextlib.suppress(builtins.TimeoutError):
                     async with asyncio.timeout(_TICK):
                         await self.stopping.wait()
+        except asyncio.CancelledError:
+            self.time_to_stop = 0.0  # whoever waited for the end does not wait any longer
+            raise
         finally:
             await self.shutdown()
 

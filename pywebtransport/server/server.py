@@ -451,6 +451,8 @@ class WebTransportServer(EventEmitter):
                     logger=self._logger,
                     what="handlers" if self.http_requests.tasks else "session handlers",
                 )
+                if self.tcp is not None:
+                    await self.tcp.stop(0.0)  # its task may have been cancelled before it began
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
             finally:

@@ -803,6 +803,31 @@ async def test_the_server_can_listen_on_the_same_port_again(certs: Certificates)
         assert (await client.get("/")).content == b"hello"
 
 
+@DRIVERS
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_close_that_is_cancelled_at_any_turn_cuts_everything(
+    certs: Certificates, http2: bool, turns: int
+) -> None:
+    entered = asyncio.Event()
+
+    async def stuck(scope: Any, receive: Any, send: Any) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    async with tcp_served(certs, stuck, mount={"http2": http2}) as tcp:
+        raw = await tcp.raw()
+        await raw.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await entered.wait()
+        closing = asyncio.ensure_future(tcp.server.close(drain_timeout=1000))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await until(lambda: tcp.server.tcp is not None and tcp.server.tcp.open_count == 0)
+        raw.close()
+
+
 async def test_a_cancelled_close_cuts_everything(certs: Certificates) -> None:
     entered = asyncio.Event()
 
