@@ -15,6 +15,7 @@ import pytest
 import redis.asyncio
 
 from pywebtransport.events import EventBackend, MemoryBackend, RedisBackend
+from pywebtransport.events._redis import server_of_channel
 from pywebtransport.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -331,7 +332,7 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
     async with RedisBackend(redis_server.url, **gaps.options) as backend:
         await backend.publish("a", b"1")
         redis_server.pause()
-        backend._timeout = 0.2
+        backend._servers[0]._timeout = 0.2
         try:
             with pytest.raises(ConnectionError, match=r"did not answer within 0\.2 seconds"):
                 await backend.publish("a", b"2")
@@ -339,7 +340,7 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
                 await backend.subscribe("a", lambda *message: None)
             await until(lambda: not backend.get_stats()["connected"])
         finally:
-            backend._timeout = 5.0
+            backend._servers[0]._timeout = 5.0
             redis_server.resume()
         await gaps.next()
         heard: Messages = []
@@ -368,13 +369,13 @@ async def test_a_frozen_server_is_noticed_by_who_only_listens(redis_server: Redi
 
 async def test_a_server_that_has_nothing_to_say_is_kept(redis_server: RedisServer) -> None:
     async with RedisBackend(redis_server.url, ping_interval=0.01) as backend:
-        link = backend._subscriber
+        link = backend._servers[0]._subscriber
         assert link is not None
         await until(lambda: link._heard >= 5)  # without subscriptions
         await backend.subscribe("a", lambda *message: None)
         count = link._heard
         await until(lambda: link._heard >= count + 5)
-        assert backend._subscriber is link
+        assert backend._servers[0]._subscriber is link
         assert backend.get_stats()["gaps"] == 0
 
 
@@ -383,22 +384,22 @@ async def test_publishers_do_not_wait_for_the_failures_of_each_other(
 ) -> None:
     async with RedisBackend(redis_server.url) as backend:
         attempts = 0
-        connect = backend._open
+        connect = backend._servers[0]._open
 
         async def counted(on_message: Callable[[list[Any]], None]) -> Any:
             nonlocal attempts
             attempts += 1
             return await connect(on_message)
 
-        monkeypatch.setattr(backend, "_open", counted)
-        monkeypatch.setattr(backend, "_timeout", 0.2)
+        monkeypatch.setattr(backend._servers[0], "_open", counted)
+        monkeypatch.setattr(backend._servers[0], "_timeout", 0.2)
         redis_server.pause()
         try:
             outcomes = await asyncio.gather(
                 *(backend.publish("a", b"") for _ in range(10)), return_exceptions=True
             )
         finally:
-            backend._timeout = 5.0
+            backend._servers[0]._timeout = 5.0
             redis_server.resume()
         assert {type(outcome) for outcome in outcomes} == {ConnectionError}
         assert attempts == 1
@@ -413,7 +414,7 @@ async def test_an_idle_publisher_that_the_server_dropped_is_replaced(
         await backend.subscribe("a", lambda *message: None)
         await backend.publish("a", b"1")
         for _ in range(3):
-            publisher = backend._publisher
+            publisher = backend._servers[0]._publisher
             assert publisher is not None
             redis_server.command("CLIENT", "KILL", "TYPE", "normal")
             await until(lambda link=publisher: link.ended)  # type: ignore[misc]
@@ -775,9 +776,9 @@ def test_limits_that_are_none(backend: Callable[..., EventBackend], key: str, va
 
 def test_options_of_the_url_do_not_break_the_protocol() -> None:
     backend = RedisBackend("redis://localhost/?protocol=3&decode_responses=yes&client_name=mine")
-    assert backend._arguments["protocol"] == 2
-    assert backend._arguments["decode_responses"] is False
-    assert backend._arguments["client_name"] == "mine"
+    assert backend._servers[0]._arguments["protocol"] == 2
+    assert backend._servers[0]._arguments["decode_responses"] is False
+    assert backend._servers[0]._arguments["client_name"] == "mine"
 
 
 def test_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -848,7 +849,7 @@ async def test_cancelled_close(redis_server: RedisServer) -> None:
     async def attempt(index: int) -> bool:
         backend = RedisBackend(redis_server.url)
         await backend.start()
-        keeper = backend._keeper
+        keeper = backend._servers[0]._keeper
         assert keeper is not None
         await backend.publish("a", b"")
         reached = await cancelled_at(backend.close, index)
@@ -856,3 +857,147 @@ async def test_cancelled_close(redis_server: RedisServer) -> None:
         return reached
 
     await each_await(attempt)
+
+
+# ------------------------------------------------------------- several servers
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[list[RedisServer]]:
+    """Three servers that know nothing of each other."""
+    found: list[RedisServer] = []
+    try:
+        for _ in range(3):
+            found.append(RedisServer())
+        yield found
+    finally:
+        for server in found:
+            server.close()
+
+
+def on_all(servers: list[RedisServer], **options: Any) -> RedisBackend:
+    return RedisBackend(urls=[server.url for server in servers], **options)
+
+
+def channel_at(index: int, count: int = 3) -> str:
+    """Return a channel of one of the servers."""
+    return next(
+        name for name in map("room.{}".format, itertools.count())
+        if server_of_channel(name, count) == index
+    )  # fmt: skip
+
+
+async def test_channels_are_spread_over_several_servers(servers: list[RedisServer]) -> None:
+    async with on_all(servers) as one, on_all(servers) as two:
+        exact: Messages = []
+        every: Messages = []
+        for index in range(3):
+            await one.subscribe(channel_at(index), lambda *message: exact.append(message))
+        pattern = await two.subscribe("room.*", lambda *message: every.append(message))
+        for index, server in enumerate(servers):
+            name = f"pywebtransport:{channel_at(index)}"
+            assert server.command("PUBSUB", "CHANNELS", "*room*") == [name.encode()]
+            assert server.command("PUBSUB", "NUMPAT") == 1
+            await two.publish(channel_at(index), b"%d" % index)
+        await until(lambda: len(exact) == len(every) == 3)
+        wanted = [(channel_at(index), b"%d" % index) for index in range(3)]
+        assert sorted(exact) == sorted(every) == sorted(wanted)
+        stats = two.get_stats()
+        assert (stats["subscriptions"], stats["published"], stats["connected"]) == (1, 3, True)
+        assert [each["published"] for each in two.get_server_stats()] == [1, 1, 1]
+        await two.unsubscribe(pattern)
+        assert [server.command("PUBSUB", "NUMPAT") for server in servers] == [0, 0, 0]
+
+
+async def test_a_lost_server_takes_only_its_channels(servers: list[RedisServer]) -> None:
+    gaps = Gaps()
+    async with on_all(servers, **gaps.options) as backend:
+        told: list[float | None] = []
+        stop = backend.watch_gaps(told.append)
+        heard: Messages = []
+        await backend.subscribe("room.*", lambda *message: heard.append(message))
+        servers[1].stop()
+        try:
+            await until(lambda: not backend.get_stats()["connected"])
+            assert told == [None]
+            assert isinstance(backend.last_error, ConnectionError)
+            with pytest.raises(ConnectionError, match="not connected to Redis now"):
+                await backend.publish(channel_at(1), b"lost")
+            with pytest.raises(ConnectionError, match="not connected to Redis now"):
+                await backend.subscribe("other.*", lambda *message: None)
+            await backend.publish(channel_at(0), b"0")
+            await backend.publish(channel_at(2), b"2")
+            await until(lambda: len(heard) == 2)
+        finally:
+            servers[1].start()
+        seconds = await gaps.next()
+        assert told == [None, seconds]
+        assert backend.last_error is None
+        assert backend.get_stats()["subscriptions"] == 1  # the refused one is nowhere
+        assert [server.command("PUBSUB", "NUMPAT") for server in servers] == [1, 1, 1]
+        await backend.publish(channel_at(1), b"1")
+        await until(lambda: heard[-1] == (channel_at(1), b"1"))
+        stop()
+
+
+async def test_all_servers_are_needed_at_the_start(servers: list[RedisServer]) -> None:
+    backend = on_all(servers)
+    servers[2].stop()
+    try:
+        with pytest.raises(ConnectionError, match="cannot be used"):
+            await backend.start()
+        assert not any(each["connected"] for each in backend.get_server_stats())
+    finally:
+        servers[2].start()
+    await backend.start()
+    await backend.close()
+    await backend.start()  # again
+    await backend.close()
+
+
+async def test_cancelled_work_with_several_servers(servers: list[RedisServer]) -> None:
+    async def attempt(index: int) -> bool:
+        async def work() -> None:
+            async with on_all(servers) as backend:
+                found = await backend.subscribe("room.*", lambda *message: None)
+                await backend.unsubscribe(found)
+
+        reached = await cancelled_at(work, index)
+        for server in servers:
+            await until(lambda one=server: b"sub=1" not in clients(one))  # type: ignore[misc]
+            assert server.command("PUBSUB", "NUMPAT") == 0
+        return reached
+
+    await each_await(attempt)
+
+
+def clients(server: RedisServer) -> bytes:
+    return repr(server.command("CLIENT", "LIST")).encode()
+
+
+def test_another_server_takes_its_share_and_moves_nothing_else() -> None:
+    names = [f"room.{number}" for number in range(3000)]
+    for count in range(1, 6):
+        before = [server_of_channel(name, count) for name in names]
+        after = [server_of_channel(name, count + 1) for name in names]
+        moved = [new for old, new in zip(before, after, strict=True) if old != new]
+        assert set(moved) == {count}
+        share = len(names) / (count + 1)
+        assert 0.8 * share < len(moved) < 1.2 * share
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"urls": []},
+        {"urls": "redis://localhost"},
+        {"urls": ["redis://localhost", 1]},
+        {"urls": ["redis://localhost"] * 2},
+        {"urls": [f"redis://localhost:{number}" for number in range(1, 66)]},
+        {"urls": ["redis://localhost"], "url": "redis://other"},
+        {"urls": ["redis://localhost", "http://localhost"]},
+    ],
+)
+def test_lists_of_servers_that_are_none(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="urls? = "):
+        RedisBackend(**options)
