@@ -19,6 +19,7 @@ from ._backend import (
     check_channel,
     check_room,
 )
+from ._kept import KeptOptions
 from ._redis_server import RedisServer
 
 __all__ = ["RedisBackend", "server_of_channel"]
@@ -85,22 +86,17 @@ class RedisBackend(AsyncCloseable):
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
         on_gap: Callable[[float], object] | None = None,
     ) -> None:
-        self._servers = tuple(
-            RedisServer(
-                one,
-                prefix=prefix,
-                timeout=timeout,
-                reconnect_delay=reconnect_delay,
-                max_reconnect_delay=max_reconnect_delay,
-                ping_interval=ping_interval,
-                max_payload_size=max_payload_size,
-                max_subscriptions=max_subscriptions,
-                on_gap=on_gap,
-            )
-            for one in _chosen(url, urls)
+        self._options = KeptOptions(
+            prefix=prefix,
+            timeout=timeout,
+            reconnect_delay=reconnect_delay,
+            max_reconnect_delay=max_reconnect_delay,
+            ping_interval=ping_interval,
+            max_payload_size=max_payload_size,
+            max_subscriptions=max_subscriptions,
+            on_gap=on_gap,
         )
-        self._timeout = timeout
-        self._max_subscriptions = max_subscriptions
+        self._servers = tuple(RedisServer(one, self._options) for one in _chosen(url, urls))
         self._ids = itertools.count(1)
         # Where each of them is in force.
         self._subscriptions: dict[str, list[tuple[RedisServer, str]]] = {}
@@ -173,7 +169,7 @@ class RedisBackend(AsyncCloseable):
         """
         check_channel("pattern", pattern)
         check_callable("deliver", deliver)
-        check_room(len(self._subscriptions), self._max_subscriptions)
+        check_room(len(self._subscriptions), self._options.max_subscriptions)
         servers = self._servers if "*" in pattern else (self._server_of(pattern),)
         subscription_id = str(next(self._ids))
         places = self._subscriptions[subscription_id] = []
@@ -198,7 +194,7 @@ class RedisBackend(AsyncCloseable):
         replies = [server.begin_unsubscribing(one) for server, one in places]
         waiting = [reply for reply in replies if reply is not None]
         if waiting:
-            await asyncio.wait(waiting, timeout=self._timeout)
+            await asyncio.wait(waiting, timeout=self._options.timeout)
 
     def watch_gaps(self, listener: GapListener) -> Callable[[], None]:
         """Call a listener when a gap begins and when it is over.

@@ -332,7 +332,7 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
     async with RedisBackend(redis_server.url, **gaps.options) as backend:
         await backend.publish("a", b"1")
         redis_server.pause()
-        backend._servers[0]._timeout = 0.2
+        backend._options.timeout = 0.2
         try:
             with pytest.raises(ConnectionError, match=r"did not answer within 0\.2 seconds"):
                 await backend.publish("a", b"2")
@@ -340,7 +340,7 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
                 await backend.subscribe("a", lambda *message: None)
             await until(lambda: not backend.get_stats()["connected"])
         finally:
-            backend._servers[0]._timeout = 5.0
+            backend._options.timeout = 5.0
             redis_server.resume()
         await gaps.next()
         heard: Messages = []
@@ -392,14 +392,14 @@ async def test_publishers_do_not_wait_for_the_failures_of_each_other(
             return await connect(on_message)
 
         monkeypatch.setattr(backend._servers[0], "_open", counted)
-        monkeypatch.setattr(backend._servers[0], "_timeout", 0.2)
+        monkeypatch.setattr(backend._options, "timeout", 0.2)
         redis_server.pause()
         try:
             outcomes = await asyncio.gather(
                 *(backend.publish("a", b"") for _ in range(10)), return_exceptions=True
             )
         finally:
-            backend._servers[0]._timeout = 5.0
+            backend._options.timeout = 5.0
             redis_server.resume()
         assert {type(outcome) for outcome in outcomes} == {ConnectionError}
         assert attempts == 1
@@ -999,5 +999,5 @@ def test_another_server_takes_its_share_and_moves_nothing_else() -> None:
     ],
 )
 def test_lists_of_servers_that_are_none(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="urls? = "):
+    with pytest.raises(ConfigurationError, match=r"urls? = "):
         RedisBackend(**options)
