@@ -197,7 +197,13 @@ class KeptConnection(AsyncCloseable, Generic[_Link]):
         return self._last_error
 
     def get_stats(self) -> dict[str, Any]:
-        """State and counts."""
+        """State and counts.
+
+        ``connected``, ``subscriptions``, ``published``, ``delivered``, ``errors``
+        (of subscribers), ``oversize`` and ``malformed`` (messages dropped),
+        ``gaps`` and ``gap_seconds`` (times without a connection that have begun,
+        and how long those took that are over), ``failed_attempts`` to connect again.
+        """
         return {
             "connected": self._subscriber is not None,
             "subscriptions": self._count_subscriptions(),
