@@ -281,7 +281,7 @@ class NatsLink:
                 await flushing
             else:
                 raise nats_error(self._over.result(), "the connection to NATS was lost")
-        except (self._errors.TimeoutError, TimeoutError):
+        except self._errors.TimeoutError:
             error = ConnectionError(f"NATS did not answer within {self._timeout:g} seconds")
             self.abort(error)
             raise error from None
