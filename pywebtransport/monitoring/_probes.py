@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ._prometheus import Metrics
+from typing import Any
 
 __all__ = ["with_probes"]
 
@@ -16,14 +13,19 @@ _StartResponse = Callable[[str, list[tuple[str, str]]], object]
 _WsgiApp = Callable[[dict[str, Any], _StartResponse], Iterable[bytes]]
 
 
-def with_probes(app: _WsgiApp, metrics: Metrics) -> _WsgiApp:
-    """Add ``/live`` and ``/ready`` to the WSGI application that serves the metrics."""
+def with_probes(app: _WsgiApp, why_unready: Callable[[], list[str] | None]) -> _WsgiApp:
+    """Add ``/live`` and ``/ready`` to the WSGI application that serves the metrics.
+
+    Args:
+        app: The application.
+        why_unready: As ``Metrics.why_unready``.
+    """
 
     def serve(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path not in ("/live", "/ready"):
             return app(environ, start_response)
-        reasons = metrics.why_unready()
+        reasons = why_unready()
         if reasons is None:
             status, answer = HTTPStatus.SERVICE_UNAVAILABLE, {"live": False}
         elif path == "/live":

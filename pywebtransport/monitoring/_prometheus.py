@@ -478,7 +478,7 @@ class MetricsEndpoint(AsyncCloseable):
                 f"{explain_os_error(error)}",
                 bind_address=(self._host, self._port),
             ) from error
-        server.set_app(with_probes(server.get_app(), self._metrics))
+        server.set_app(with_probes(server.get_app(), self._metrics.why_unready))
         self._running = server, thread
         self._unwatch = self._metrics.watch_loop()
 
