@@ -14,7 +14,7 @@ from .sockets import (
     bind_udp_sockets,
     open_udp_socket,
 )
-from .steering import Steering
+from .steering import LbConfig, Steering
 from .tunnel import TunnelEndpoint
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "BindAddress",
     "Endpoint",
     "Failures",
+    "LbConfig",
     "MemoryEndpoint",
     "RemoteAddress",
     "SharedPort",

@@ -123,6 +123,8 @@ class ServerFields(CommonFields, total=False):
     max_sessions_per_address: int | Literal["auto"] | None
     max_streams_per_connection: int
     middleware: Sequence[Middleware]
+    quic_lb_config_id: int
+    quic_lb_server_id: bytes | str | None
     request_timeout: float | None
     retry: str
     session_cleanup_interval: float

@@ -135,6 +135,11 @@ class WebTransportServer(EventEmitter):
         return self._endpoint is not None and not self._closing
 
     @property
+    def is_draining(self) -> bool:
+        """``close`` was called, and sessions may still end by themselves."""
+        return self._closing and not self._closed
+
+    @property
     def config(self) -> ServerConfig:
         """The configuration in force."""
         return self._config

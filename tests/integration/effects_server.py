@@ -21,6 +21,7 @@ from pywebtransport.server import WebTransportServer
 from pywebtransport.server._collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.asgi_http import answer, asgi_served, body_of
+from tests.support.balancer import Balancer
 from tests.support.endpoints import pair
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
@@ -74,6 +75,19 @@ async def certificates_of_clients_are_checked(bed: Bed) -> None:
     await connect(bed.certs.client.files, verify_mode="CERT_REQUIRED")
     await refused(connect({}, verify_mode="CERT_REQUIRED"), WebTransportError)
     await refused(connect(bed.certs.stranger.files, verify_mode="CERT_REQUIRED"), WebTransportError)
+
+
+@effect("quic_lb_server_id", "quic_lb_config_id", only="server")
+async def balancers_can_read_connection_ids(bed: Bed) -> None:
+    fields = {"quic_lb_server_id": b"\xaa\xbb", "quic_lb_config_id": 5}
+    async with bed.serving(**fields) as served, bed.client() as client:
+        for config, routes in ((5, True), (4, False)):
+            balancer = Balancer({b"\xaa\xbb": served.server.port}, config)
+            try:
+                await client.connect(f"https://127.0.0.1:{balancer.port}/")
+                assert bool(balancer.routed[b"\xaa\xbb"]) is routes
+            finally:
+                balancer.close()
 
 
 @effect("certfile", "keyfile", only="server")

@@ -38,6 +38,7 @@ def test_every_optional_package_has_a_call_here() -> None:
         "asgi",
         "http2",
         "msgpack",
+        "nats",
         "opentelemetry",
         "prometheus",
         "protobuf",
