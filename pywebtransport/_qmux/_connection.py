@@ -145,8 +145,8 @@ class QMuxConnection:
             self._timer = self._call_later(self._limits.handshake_timeout, self._not_ready)
         else:
             self._receiver = LegacyReceiver(state, self._load, is_client=False)
-            self.handler = self._handler
             self._deliver_later()
+        self.handler = self._handler
 
     # ------------------------------------------------------- what the link calls
 
@@ -245,7 +245,8 @@ class QMuxConnection:
     @handler.setter
     def handler(self, handler: ConnectionHandler | None) -> None:
         self._handler = handler
-        self._receiver.sink = None if handler is None else handler.stream_ready
+        # The sink of new streams; ``start`` looks again at a handler that was not complete.
+        self._receiver.sink = getattr(handler, "stream_ready", None)
 
     @property
     def is_closed(self) -> bool:
