@@ -148,15 +148,24 @@ class Flag(_Rule):
 
 @dataclass(frozen=True)
 class Choice(_Rule):
-    """One of some words, in upper or lower case."""
+    """One of some words, in upper or lower case.
+
+    Attributes:
+        words: The words.
+        optional: None is accepted.
+    """
 
     words: Sequence[str]
+    optional: bool = False
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        return "one of " + ", ".join(repr(word) for word in self.words)
+        words = ", ".join(repr(word) for word in self.words)
+        return f"one of {words}" + (", or None" if self.optional else "")
 
-    def convert(self, key: str, value: Any) -> str:
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None and self.optional:
+            return None
         if isinstance(value, str):
             for word in self.words:
                 if word.lower() == value.lower():
