@@ -25,6 +25,7 @@ from ..constants import (
     FALLBACKS,
 )
 from ..exceptions import invalid_config
+from ..utils._http_proxy import HttpProxy
 from ..utils._urls import without_password
 from ._base import COMMON_RULES, BaseConfig, amount, seconds
 from ._fields import (
@@ -32,13 +33,13 @@ from ._fields import (
     Choice,
     Flag,
     HeaderFields,
+    HttpProxyUrl,
     Number,
     Path,
     Rule,
     Text,
     VerifyMode,
 )
-from ._http_proxy import HttpProxy, HttpProxyUrl
 from ._keywords import CertificateHash, ClientFields
 
 __all__ = ["ClientConfig"]
@@ -74,7 +75,7 @@ class ClientConfig(BaseConfig):
     with this server, not more than ten minutes ago."""
 
     fallback_proxy: str | None = field(default=None, repr=False)
-    """HTTP proxy for the connections by TCP: ``http://[user:password@]host:port``. The proxy gets a
+    """HTTP proxy for the connections by TCP: ``http://[user:password@]host[:port]``. It gets a
     CONNECT request, and resolves the name of the server. None: connect to the server itself;
     environment variables such as ``https_proxy`` are not used. Not shown by ``repr``, since it may
     contain a password."""
@@ -213,7 +214,7 @@ class ClientConfig(BaseConfig):
     def http_proxy(self) -> HttpProxy | None:
         """``fallback_proxy``, parsed."""
         url = self.fallback_proxy
-        return None if url is None else HttpProxy.parse("fallback_proxy", url)
+        return None if url is None else HttpProxy.parse(url)
 
     def _check_together(self) -> None:
         super()._check_together()

@@ -28,6 +28,7 @@ from ..constants import (
 )
 from ..exceptions import ConfigurationError, invalid_config
 from ..utils._hosts import ascii_host
+from ..utils._http_proxy import EXPECTED_PROXY, HttpProxy
 
 __all__ = [
     "CertificateHashes",
@@ -35,6 +36,7 @@ __all__ = [
     "Choices",
     "Flag",
     "HeaderFields",
+    "HttpProxyUrl",
     "Network",
     "Number",
     "Objects",
@@ -362,6 +364,19 @@ class HeaderFields(_Rule):
             name: several if len(several := lines.get_all(name)) > 1 else lines[name]
             for name in lines
         }
+
+
+@dataclass(frozen=True)
+class HttpProxyUrl(_Rule):
+    """The URL of an HTTP proxy."""
+
+    expected: str = f"{EXPECTED_PROXY}, or None"
+
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None:
+            return None
+        HttpProxy.parse(value, key)
+        return str(value)
 
 
 @dataclass(frozen=True)
