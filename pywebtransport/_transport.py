@@ -625,6 +625,9 @@ class SessionLayer(Protocol):
     def close(self, *, reason: str = "") -> None:
         """End all sessions with code 0 and close the connection, at once."""
 
+    def shed(self, reason: str) -> None:
+        """Close the connection, because it takes more than its share."""
+
 
 class PacketNetwork(Protocol):
     """A network for endpoints, such as ``pywebtransport.testing.Network``."""

@@ -789,6 +789,10 @@ class H3Connection:
             self._shut(None)
             self.quic.close(code, reason)
 
+    def shed(self, reason: str) -> None:
+        """Close the connection, because it takes more than its share."""
+        self.quic.close(H3Error.EXCESSIVE_LOAD, reason)
+
     def _fail(self, code: int, reason: str, frame_type: int | None) -> None:
         """The peer broke a rule: close the connection."""
         error = ProtocolError(reason, error_code=code, frame_type=frame_type, remote=True)

@@ -1,1 +1,0 @@
-"""QMux: streams and datagrams over a reliable connection, for networks without UDP. Sans-I/O."""
