@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ._header_map import HeaderMap
 from ._states import HeadersToSend
+from .exceptions import WebTransportError
 
 if TYPE_CHECKING:
     import asyncio
@@ -568,6 +569,10 @@ class SessionLayer(Protocol):
     @property
     def loss(self) -> Exception | None:
         """Why the connection is closed; None if it is open, or this end closed it."""
+
+    @property
+    def failure(self) -> WebTransportError | None:
+        """What ended the transport, if that is known better than ``CloseInfo`` tells."""
 
     @property
     def has_requests(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from .._qmux._connection import QMuxConnection
@@ -15,7 +17,9 @@ from ..config import ServerConfig
 from ..exceptions import ConnectionError
 from ..utils._checks import validate_port
 from ..utils._deadlines import Deadlines
+from ..utils._failures import error_kind
 from ..utils._hosts import ascii_host, authority_of, host_and_port
+from ..utils._logs import shared_log
 from . import memory
 from .driver import Driver
 from .settings import write_low_water
@@ -32,6 +36,8 @@ __all__ = [
     "qmux_limits",
     "serve_over",
 ]
+
+_logger = logging.getLogger("pywebtransport.connection")
 
 # A connection announces what it may keep at once; what an application reads is given back.
 _RECORD = 65535
@@ -54,7 +60,6 @@ class ClientEnd(_End, ClientUpgrade, Protocol):
 
 def qmux_limits(config: ClientConfig | ServerConfig) -> QMuxLimits:
     """Return the limits of a QMux connection: those of QUIC, as far as both have them."""
-    is_server = isinstance(config, ServerConfig)
     stream_window = config.read_buffer_limit
     connection_window = max(config.initial_max_data, 2 * stream_window)
     grows = config.flow_control_window_auto_scale
@@ -69,7 +74,7 @@ def qmux_limits(config: ClientConfig | ServerConfig) -> QMuxLimits:
         max_record_size=_RECORD,
         idle_timeout=config.connection_idle_timeout or 0.0,
         keep_alive=config.keep_alive_interval or 0.0,
-        handshake_timeout=config.handshake_timeout if is_server else config.connect_timeout,
+        handshake_timeout=config.handshake_timeout,
         datagram_queue=config.datagram_queue_size,
         write_low_water=write_low_water(config),
         max_queued_data=max(_QUEUED, 2 * config.write_buffer_limit),
@@ -91,10 +96,14 @@ def attach_qmux(
         config: Limits and timeouts.
         is_client: This end is the client.
     """
-    turns = driver.share_turns()
-    call_later = Deadlines.of(asyncio.get_running_loop()).call_later
+    loop = asyncio.get_running_loop()
     quic = QMuxConnection(
-        link, qmux_limits(config), is_client=is_client, call_later=call_later, turns=turns
+        link,
+        qmux_limits(config),
+        is_client=is_client,
+        call_later=Deadlines.of(loop).call_later,
+        turns=driver.share_turns(),
+        on_error=partial(_report, loop),
     )
     quic.handler = driver
     layer = QMuxSessions(
@@ -102,11 +111,26 @@ def attach_qmux(
         driver,
         link,
         is_client=is_client,
-        legacy=isinstance(config, ServerConfig) and config.websocket_legacy,
+        legacy=getattr(config, "websocket_legacy", False),
     )
     driver.join(quic, layer)
     link.attach(quic)
     return quic
+
+
+def _report(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+    """A handler or a sink raised: no other connection is affected."""
+    if loop.is_closed() and isinstance(error, RuntimeError):
+        return  # all waiting callers ended with the loop: nobody is left to report to
+    # A peer can repeat what triggers a bug here.
+    note = shared_log(_logger).admit(error_kind(error))
+    if note is not None:
+        loop.call_exception_handler(
+            {
+                "message": f"exception in a handler of a connection over WebSocket{note}",
+                "exception": error,
+            }
+        )
 
 
 def serve_over(connection: WebTransportConnection, link: ServerEnd, network: str) -> None:

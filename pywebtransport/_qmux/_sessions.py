@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, cast
 
 from .._states import HeadersToSend
 from .._transport import CloseInfo, LayerSession, SessionEvents
-from ..exceptions import ClientError, ConnectionError, SessionError
+from ..exceptions import ClientError, ConnectionError, SessionError, WebTransportError
 from ..h3._fields import check_fields, check_target
 from ..h3._nothing import NO_CONNECTION_EVENTS, NO_HEADERS
 from ._names import check_protocols, format_offer, parse_offer
@@ -177,6 +177,12 @@ class QMuxSessions:
         then()
 
     # Facts.
+
+    @property
+    def failure(self) -> WebTransportError | None:
+        """What ended the link, if it is known."""
+        failure = getattr(self.quic, "failure", None)
+        return failure if isinstance(failure, WebTransportError) else None
 
     def streams_opened(self, unidirectional: bool) -> int:
         """Return how many streams of a kind were opened here."""

@@ -358,6 +358,10 @@ class H3Connection:
         return "quic"
 
     @property
+    def failure(self) -> None:
+        """QUIC tells all there is to know."""
+
+    @property
     def has_requests(self) -> bool:
         """Requests or tunnels have to be told of the end of the connection."""
         return bool(self.requests or self.tunnels)
