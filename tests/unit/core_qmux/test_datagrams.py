@@ -152,10 +152,10 @@ async def test_structured_datagrams() -> None:
     async def handler(session: WebTransportSession) -> None:
         await session.accept()
         points = await session.create_structured_datagram_transport(JSONSerializer(), {1: Point})
-        received.set_result(await points.receive())
+        received.set_result(await points.receive_obj())
         await session.wait_closed()
 
     async with Bed(handler) as bed, bed.session() as session:
         points = await session.create_structured_datagram_transport(JSONSerializer(), {1: Point})
-        await points.send(Point(1, 2))
+        await points.send_obj(Point(1, 2))
         assert await received == Point(1, 2)

@@ -29,14 +29,14 @@ async def test_structured_messages() -> None:
         async for stream in session.incoming_bidirectional_streams():
             messages = StructuredStream(stream, JSONSerializer(), {7: Line})
             async for line in messages:
-                await messages.send(Line(line.text, line.author))
+                await messages.send_obj(Line(line.text, line.author))
             await messages.close()
 
     async with Bed(handler) as bed, bed.session() as session:
         messages = await session.create_structured_stream(JSONSerializer(), {7: Line})
         for number in range(50):
-            await messages.send(Line("a", str(number)))
-            assert await messages.receive() == Line(str(number), "a")
+            await messages.send_obj(Line("a", str(number)))
+            assert await messages.receive_obj() == Line(str(number), "a")
         await messages.close()
 
 

@@ -113,15 +113,15 @@ async def test_the_server_chooses_an_application_protocol() -> None:
         assert session.application_protocol == "b"
         await session.wait_closed()
 
-    async with Bed(handler) as bed:
-        async with bed.session("/", application_protocols=["chat", "b"]) as session:
-            assert session.application_protocol == "b"
+    offer = ["chat", "b"]
+    async with Bed(handler) as bed, bed.session("/", application_protocols=offer) as session:
+        assert session.application_protocol == "b"
 
 
 async def test_a_session_without_application_protocol() -> None:
-    async with Bed(accept_and_stay) as bed:
-        async with bed.session("/", application_protocols=["chat"]) as session:
-            assert session.application_protocol is None
+    offer = ["chat"]
+    async with Bed(accept_and_stay) as bed, bed.session("/", application_protocols=offer) as near:
+        assert near.application_protocol is None
 
 
 async def test_a_protocol_that_was_not_offered_cannot_be_accepted() -> None:
@@ -142,7 +142,7 @@ async def test_a_required_protocol_that_is_not_chosen_ends_the_session() -> None
         session = await connection.create_session(
             "/room", application_protocols=["chat"], require_application_protocol=True
         )
-        with pytest.raises(ProtocolError, match="no application protocol .*/room.* one of chat"):
+        with pytest.raises(ProtocolError, match=r"no application protocol .*/room.* one of chat"):
             await session.ready()
         await connection.wait_closed()
         assert (await ended.info).code is None

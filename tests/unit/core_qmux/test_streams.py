@@ -20,6 +20,7 @@ from pywebtransport.stream import (
     WebTransportSendStream,
     WebTransportStream,
 )
+from tests.support.steps import until
 
 from .bed import Bed
 
@@ -200,8 +201,7 @@ async def test_a_writer_waits_for_a_reader() -> None:
         near, far = await meeting.pair(session)
         data = os.urandom(8 * 1024 * 1024)
         writing = asyncio.ensure_future(near.write_all(data))
-        while far._quic.buffered < 64 * 1024:
-            await asyncio.sleep(0.001)
+        await until(lambda: far._quic.buffered >= 64 * 1024)
         await asyncio.sleep(1)
         assert not writing.done()
         held = far._quic.buffered
