@@ -130,14 +130,14 @@ def _application(arguments: argparse.Namespace) -> ServerApp:
         app.mount(found, tcp=arguments.tcp is not False, http2=arguments.http2)
         return app
     if arguments.tcp is not None or arguments.http2:
-        if found.server.tcp is None:
+        if found.server.tcp.application is None:
             raise ConfigurationError(
                 f"{printable(arguments.target)}: no ASGI application is mounted, so there is "
                 "nothing to serve over TCP",
                 config_key="tcp",
                 config_value=arguments.tcp,
             )
-        found.server.tcp.choose(tcp=arguments.tcp is not False, http2=arguments.http2)
+        found.server.tcp.application.choose(tcp=arguments.tcp is not False, http2=arguments.http2)
     return found
 
 

@@ -38,6 +38,7 @@ from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
 from ._answering import Answering
+from ._binding import listen_on
 from ._certificates import CertificateWatch
 from ._collector import CollectorSeat
 from ._draining import Draining, check_drain, close_all
@@ -47,7 +48,7 @@ from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
 from ._shared_secret import SharedSecret, load_shared_secret
 from ._stats import ServerStats
-from ._tcp import TcpService, listen_on
+from ._tcp import TcpPort
 from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class WebTransportServer(EventEmitter):
         self._answering = Answering(self._logger, self._stats)
         self.http_requests = Requests(self._config, self._logger, self._stats)
         self.http_requests.on_end = self._request_ended
-        self.tcp: TcpService | None = None  # set by ``ServerApp.mount``
+        self.tcp = TcpPort(lambda: self._config, self._stats, make_link)
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -397,28 +398,28 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
-        ending = [] if self.tcp is None else [loop.create_task(self.tcp.stop(timeout + spread))]
+        ending = loop.create_task(self.tcp.stop(timeout + spread))
         try:
             if worker is not None:
                 worker.closing(self)
             if self._collector is not None:
                 self._collector.rest()
             if self._endpoint is None:
-                await asyncio.gather(*ending)
+                await ending
             else:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
                 if timeout > 0 or spread > 0:
                     self._draining = Draining(
                         lambda: self._connections,
-                        lambda: quic.stats()["half_open"],
+                        lambda: quic.stats()["half_open"] + self.tcp.arriving,
                         self._logger,
                         "server shutdown",
                     )
                     ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
                     await self.http_requests.finish(ended - loop.time())
-                await asyncio.gather(*ending)
+                await ending
                 deadline = loop.time() + close_timeout
                 self.http_requests.cancel()
                 for session in list(self._sessions):
@@ -446,13 +447,12 @@ class WebTransportServer(EventEmitter):
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
+                    [*self._tasks, *self.http_requests.tasks.values(), ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
                     what="handlers" if self.http_requests.tasks else "session handlers",
                 )
-                if self.tcp is not None:
-                    await self.tcp.stop(0.0)  # its task may have been cancelled before it began
+                await self.tcp.stop(0.0)  # its task may have been cancelled before it began
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
             finally:
@@ -474,8 +474,7 @@ class WebTransportServer(EventEmitter):
         self._connections.clear()
         if self._collector is not None:
             self._collector.close()
-        if self.tcp is not None:
-            self.tcp.abandon()
+        self.tcp.abandon()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
@@ -638,8 +637,7 @@ class WebTransportServer(EventEmitter):
         config = _with_certificates(self._config, certfile, keyfile)
         secret = self._load_secret(config)
         tls = self._tls(config, secret)
-        if self.tcp is not None:
-            self.tcp.reload(config)
+        self.tcp.reload(config)
         self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
         self._endpoint.quic.set_tls(tls)
         self._config, self._secret = config, secret
@@ -848,7 +846,7 @@ class WebTransportServer(EventEmitter):
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
         stats["active_requests"] = self.http_requests.open_count
-        stats["active_tcp_connections"] = 0 if self.tcp is None else self.tcp.open_count
+        stats["active_tcp_connections"] = self.tcp.open_count
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
@@ -857,8 +855,7 @@ class WebTransportServer(EventEmitter):
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
         self.http_requests.refresh(self._stats)
-        if self.tcp is not None:
-            self.tcp.count(self._stats)
+        self.tcp.count(self._stats)
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         if self._endpoint is not None:
