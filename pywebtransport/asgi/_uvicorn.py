@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
@@ -155,9 +156,7 @@ class _Server(uvicorn.Server):
         finally:
             timer.cancel()
             self.takes_newcomers = False
-            await end_tasks(
-                state.tasks, timeout=0.0, logger=_logger, what="requests over TCP"
-            )
+            await end_tasks(state.tasks, timeout=0.0, logger=_logger, what="requests over TCP")
 
     def _take_no_newcomers(self) -> None:
         self.takes_newcomers = False

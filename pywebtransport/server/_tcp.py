@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
+from .._qmux._names import offers_qmux
 from .._states import Address
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
@@ -86,11 +87,6 @@ class TcpPort:
         self._served: TcpApplication | None = None  # ``application``, if it is wanted
 
     # ------------------------------------------------------------------ what is asked
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether it accepts connections."""
-        return bool(self._listening) and not self.stopping
 
     @property
     def open_count(self) -> int:
@@ -273,7 +269,7 @@ class TcpPort:
 
     def accepts(self, offered: Sequence[str]) -> bool:
         """See ``Visits``."""
-        return choose_subprotocol(offered, legacy=self._config().websocket_legacy) is not None
+        return offers_qmux(offered, legacy=self._config().websocket_legacy)
 
     def make_link(self, place: Place) -> asyncio.Protocol:
         """See ``Visits``."""
@@ -316,6 +312,7 @@ class TcpPort:
     async def _shake_hands(self, arrival: _Arrival) -> None:
         assert self._tls is not None
         sock, arrival.sock = arrival.sock, None
+        assert sock is not None
         await asyncio.get_running_loop().connect_accepted_socket(
             partial(self._make_protocol, arrival.place),
             sock,

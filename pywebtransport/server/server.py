@@ -7,6 +7,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.driver import Driver
@@ -49,6 +50,7 @@ from ._sessions import ServerSessions
 from ._shared_secret import SharedSecret, load_shared_secret
 from ._stats import ServerStats
 from ._tcp import TcpPort
+from ._websocket import make_link
 from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ class WebTransportServer(EventEmitter):
         self._answering = Answering(self._logger, self._stats)
         self.http_requests = Requests(self._config, self._logger, self._stats)
         self.http_requests.on_end = self._request_ended
-        self.tcp = TcpPort(lambda: self._config, self._stats, make_link)
+        self.tcp = TcpPort(lambda: self._config, self._stats, partial(make_link, self))
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
