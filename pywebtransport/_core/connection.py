@@ -511,6 +511,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         quic = self._quic
         if quic is None or not self.is_connected:
             raise ConnectionError(f"cannot update keys: the connection is {self._state}")
+        if self.transport == "websocket":
+            raise ConnectionError("keys can be updated only over QUIC, not over WebSocket")
         quic.initiate_key_update(clock.monotonic_ns())
 
     # ------------------------------------------------------------- observability

@@ -14,7 +14,7 @@ from .._states import HeadersToSend
 from .._transport import CloseInfo, LayerSession, SessionEvents
 from ..exceptions import ClientError, ConnectionError, SessionError
 from ..h3._fields import check_fields, check_target
-from ..h3._nothing import NO_CONNECTION_EVENTS
+from ..h3._nothing import NO_CONNECTION_EVENTS, NO_HEADERS
 from ._names import check_protocols, format_offer, parse_offer
 from ._session import (
     ClientUpgrade,
@@ -26,6 +26,7 @@ from ._session import (
 
 __all__ = ["QMuxEvents", "QMuxSessions"]
 
+_BAD_REQUEST: Final = 400
 _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
@@ -106,6 +107,12 @@ class QMuxSessions:
         if request is None or self._is_used or self._closed:
             return
         self._is_used = True
+        offered = parse_offer(request.offered, legacy=self._legacy)
+        if not offered:
+            # No answer but a refusal would be valid.
+            request.reject(_BAD_REQUEST, NO_HEADERS)
+            self._was_answered = True
+            return
         session = QMuxSession(
             self.quic,
             request,
@@ -113,7 +120,7 @@ class QMuxSessions:
             path=request.path,
             origin=request.origin,
             request_headers=request.headers,
-            offered=parse_offer(request.offered, legacy=self._legacy),
+            offered=offered,
             over=self._session_over,
         )
         self.session = session
