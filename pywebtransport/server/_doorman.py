@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from ..utils._deadlines import Deadline, Deadlines
-from ._front import abort
+from ..utils._tcp import abort
 
 if TYPE_CHECKING:
     from ._accepting import Place

@@ -18,10 +18,10 @@ from ..utils._extras import require
 from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._text import printable
+from ..utils._tls_contexts import TlsContexts
 from ._accepting import Admission, Listening, Place
 from ._doorman import Doorman
 from ._front import FrontOptions, TcpApplication, TcpFront
-from ._tls import TlsContexts
 from ._worker import current_worker
 
 if TYPE_CHECKING:
