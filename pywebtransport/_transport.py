@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ._header_map import HeaderMap
 from ._states import HeadersToSend
+from .exceptions import WebTransportError
 
 if TYPE_CHECKING:
     import asyncio
@@ -570,6 +571,10 @@ class SessionLayer(Protocol):
         """Why the connection is closed; None if it is open, or this end closed it."""
 
     @property
+    def failure(self) -> WebTransportError | None:
+        """What ended the transport, if that is known better than ``CloseInfo`` tells."""
+
+    @property
     def has_requests(self) -> bool:
         """Something besides open sessions has to be told of the end of the connection."""
 
@@ -624,6 +629,9 @@ class SessionLayer(Protocol):
 
     def close(self, *, reason: str = "") -> None:
         """End all sessions with code 0 and close the connection, at once."""
+
+    def shed(self, reason: str) -> None:
+        """Close the connection, because it takes more than its share."""
 
 
 class PacketNetwork(Protocol):

@@ -47,14 +47,14 @@ class SessionTransport(Transport, Protocol):
         on_drain: Called when the peer asks this end to finish.
     """
 
-    on_ready: Callable[[], None] | None
-    on_drain: Callable[[], None] | None
+    on_ready: Callable[[], object] | None
+    on_drain: Callable[[], object] | None
 
     def start(self, draft: int) -> None:
         """The link is a WebSocket with this draft of QMux: our parameters go out at once."""
 
-    def send_drain(self) -> None:
-        """Ask the peer to finish, if it understands that."""
+    def send_drain(self) -> bool:
+        """Ask the peer to finish; False: it would not understand."""
 
 
 class ServerUpgrade(Protocol):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from .._states import HeadersToSend
 from .._transport import CloseInfo, LayerSession, SessionEvents
-from ..exceptions import ClientError, ConnectionError, SessionError
+from ..exceptions import ClientError, ConnectionError, SessionError, WebTransportError
 from ..h3._fields import check_fields, check_target
 from ..h3._nothing import NO_CONNECTION_EVENTS, NO_HEADERS
 from ._names import check_protocols, format_offer, parse_offer
@@ -27,6 +27,7 @@ from ._session import (
 __all__ = ["QMuxEvents", "QMuxSessions"]
 
 _BAD_REQUEST: Final = 400
+_INTERNAL_ERROR: Final = 0x01  # of QUIC
 _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
@@ -43,8 +44,8 @@ class QMuxSessions:
     Args:
         quic: The QMux connection.
         events: Receives the events.
-        request: Server: the upgrade request that waits for its answer.
-        upgrade: Client: sends such a request.
+        upgrade: Server: the upgrade request that waits for its answer. Client: sends one.
+        is_client: This end is the client.
         legacy: Server: accept the older framing, too.
 
     Attributes:
@@ -80,15 +81,15 @@ class QMuxSessions:
         self,
         quic: SessionTransport,
         events: QMuxEvents,
+        upgrade: ServerUpgrade | ClientUpgrade,
         *,
-        request: ServerUpgrade | None = None,
-        upgrade: ClientUpgrade | None = None,
+        is_client: bool,
         legacy: bool = False,
     ) -> None:
         self.quic = quic
         self._events = events
-        self._request = request
-        self._upgrade = upgrade
+        self._request = None if is_client else cast("ServerUpgrade", upgrade)
+        self._upgrade = cast("ClientUpgrade", upgrade) if is_client else None
         self._legacy = legacy
         self.session: QMuxSession | None = None
         self.loss: Exception | None = None
@@ -176,6 +177,12 @@ class QMuxSessions:
         then()
 
     # Facts.
+
+    @property
+    def failure(self) -> WebTransportError | None:
+        """What ended the link, if it is known."""
+        failure = getattr(self.quic, "failure", None)
+        return failure if isinstance(failure, WebTransportError) else None
 
     def streams_opened(self, unidirectional: bool) -> int:
         """Return how many streams of a kind were opened here."""
@@ -286,3 +293,11 @@ class QMuxSessions:
         if self.session is not None:
             self.session.close(0, reason)
         self.quic.close(0, reason)
+
+    def shed(self, reason: str) -> None:
+        """Close the connection, because it takes more than its share.
+
+        Args:
+            reason: A reason for the peer.
+        """
+        self.quic.close(_INTERNAL_ERROR, reason, application=False)
