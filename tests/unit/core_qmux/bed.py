@@ -48,6 +48,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._flush: asyncio.Handle | None = None
         self._closing = False
+        self._is_paused = False
         self._arrived: deque[bytes | None] = deque()  # None: the peer's Close
 
     def attach(self, records: Any) -> None:
@@ -91,8 +92,16 @@ class Link:
             peer._arrived.append(record)
             self._loop.call_soon(peer._receive)
 
+    def pause_reading(self) -> None:
+        self._is_paused = True
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        for _ in self._arrived:
+            self._loop.call_soon(self._receive)
+
     def _receive(self) -> None:
-        if not self._arrived:
+        if self._is_paused or not self._arrived:
             return
         record = self._arrived.popleft()
         if record is not None:
