@@ -7,7 +7,7 @@ import builtins
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._core.fallback import serve_over
+from .._core.fallback import qmux_limits, serve_over
 from .._loop import LinkOptions, ServerLink
 from .._qmux._names import offers_qmux
 from ..connection import WebTransportConnection
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .server import WebTransportServer
 
 __all__ = ["Links"]
+
+# Seconds for the event loop to report that a connection was cut.
+_LAST_TURNS = 1.0
 
 
 class Links:
@@ -48,7 +51,7 @@ class Links:
 
         link = ServerLink(
             partial(self._requested, place),
-            link_options(config),
+            _link_options(config),
             is_wanted=lambda name: offers_qmux([name], legacy=config.websocket_legacy),
             on_end=ended,
         )
@@ -87,12 +90,10 @@ class Links:
         serve_over(connection, link, place.network)
 
 
-# Seconds for the event loop to report that a connection was cut.
-_LAST_TURNS = 1.0
-
-
-def link_options(config: ServerConfig) -> LinkOptions:
+def _link_options(config: ServerConfig) -> LinkOptions:
     """The limits of a link."""
     return LinkOptions(
-        handshake_timeout=config.handshake_timeout, close_timeout=config.close_timeout
+        max_record_size=qmux_limits(config).max_record_size,
+        handshake_timeout=config.handshake_timeout,
+        close_timeout=config.close_timeout,
     )
