@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from ..connection import WebTransportConnection
 if TYPE_CHECKING:
     from ..config import ServerConfig
     from ._accepting import Place
-    from .server import WebTransportServer
 
 __all__ = ["Links"]
 
@@ -27,11 +27,17 @@ class Links:
     """The WebSockets of a server.
 
     Args:
-        server: Gets their sessions.
+        config: Returns the configuration in force.
+        take_over: Called with each new connection, before its session is requested.
     """
 
-    def __init__(self, server: WebTransportServer) -> None:
-        self._server = server
+    def __init__(
+        self,
+        config: Callable[[], ServerConfig],
+        take_over: Callable[[WebTransportConnection], object],
+    ) -> None:
+        self._config = config
+        self._take_over = take_over
         self._open: set[ServerLink] = set()
         self._all_gone = asyncio.Event()
 
@@ -41,7 +47,7 @@ class Links:
         Args:
             place: Of the connection.
         """
-        config = self._server.config
+        config = self._config()
 
         def ended(link: ServerLink) -> None:
             place.leave()
@@ -85,8 +91,8 @@ class Links:
 
     def _requested(self, place: Place, link: ServerLink) -> None:
         """The upgrade request is complete."""
-        connection = WebTransportConnection(config=self._server.config)
-        self._server.take_over(connection, websocket=True)
+        connection = WebTransportConnection(config=self._config())
+        self._take_over(connection)
         serve_over(connection, link, place.network)
 
 
