@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pywebtransport.session import WebTransportSession
 from tests.support.asgi_http import answer
 from tests.support.certificates import Certificates
+from tests.support.descriptors import free_descriptors
 from tests.support.qmux_server import qmux_served
 from tests.support.steps import until
 
@@ -193,3 +195,14 @@ async def test_a_version_that_is_not_spoken_is_no_matter_of_the_application(
     async with qmux_served(certs, nobody, mount=page, mount_options={"http2": http2}) as served:
         found = await served.ask(UPGRADE + b"sec-websocket-protocol: qmux-02\r\n\r\n")
         assert found.status == 426
+
+
+async def test_without_descriptors_connections_wait(certs: Certificates, caplog: Log) -> None:
+    """They are accepted when there are some again."""
+    async with qmux_served(certs, nobody) as served:
+        with socket.socket() as client, free_descriptors(0):
+            client.connect((served.served.host, served.served.port))
+            await until(lambda: "TCP connections wait" in caplog.text)
+        assert (await served.ask(b"GET / HTTP/1.1\r\n\r\n")).status == 404
+        stats = served.server.refresh_stats()
+        assert (stats.tcp_connections_accepted, stats.tcp_connections_rejected) == (1, 0)
