@@ -253,4 +253,4 @@ class ServerLink(WebSocketLink):
             self._write([head])
             self._stop_waiting()
             self._within(self._options.close_timeout)
-            self._transport.close()
+            self._end_tcp()
