@@ -2,6 +2,12 @@
 
 cdef enum:
     PIN_THRESHOLD = 2048        # bytes objects of this size on are pinned, not copied
+    MOST_SPARE_STREAMS = 64
+
+# The memory of streams that are gone, for the next ones. Cython does this (freelist) only for
+# classes that have no base.
+cdef PyObject *_spare_streams[MOST_SPARE_STREAMS]
+cdef int _spare_stream_count = 0
 
 
 @cython.final
@@ -361,3 +367,35 @@ cdef class QuicStream(TransportStream):
         return _exc.StreamError(
             f"stream {self._id}: the connection ended, {what}", stream_id=self._id,
             details=details, reason=reason, remote=remote)
+
+
+cdef PyObject *_alloc_stream(PyTypeObject *its_type, Py_ssize_t n) except NULL:
+    """tp_alloc of QuicStream, which has no subclass."""
+    global _spare_stream_count
+    cdef PyObject *found
+    if _spare_stream_count == 0:
+        return _alloc_other_stream(its_type, n)
+    _spare_stream_count -= 1
+    found = _spare_streams[_spare_stream_count]
+    memset(<void *>found, 0, <size_t>its_type.tp_basicsize)
+    PyObject_Init(found, its_type)
+    PyObject_GC_Track(found)
+    return found
+
+
+cdef void _free_stream(void *memory) noexcept:
+    """Its tp_free."""
+    global _spare_stream_count
+    if _spare_stream_count == MOST_SPARE_STREAMS:
+        _free_other_stream(memory)
+        return
+    _spare_streams[_spare_stream_count] = <PyObject *>memory
+    _spare_stream_count += 1
+
+
+cdef PyTypeObject *_stream_type = <PyTypeObject *>QuicStream
+cdef PyObject *(*_alloc_other_stream)(PyTypeObject *, Py_ssize_t) except NULL
+_alloc_other_stream = _stream_type.tp_alloc
+cdef freefunc _free_other_stream = _stream_type.tp_free
+_stream_type.tp_alloc = _alloc_stream
+_stream_type.tp_free = <freefunc>_free_stream

@@ -27,6 +27,8 @@ cdef enum:
 
 cdef extern from "Python.h":
     Py_ssize_t _references "Py_REFCNT"(PyObject *value) noexcept
+    PyObject *PyObject_Init(PyObject *memory, PyTypeObject *kind) noexcept
+    void PyObject_GC_Track(PyObject *value) noexcept
 
 
 cdef int _wake_waiter(object waiter) except -1:
