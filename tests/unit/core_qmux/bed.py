@@ -278,5 +278,7 @@ class Bed:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.connections.clear()
+        self.sessions.clear()  # what refers to this object is forgotten
         if self.failures:
             raise ExceptionGroup("handlers failed", self.failures)  # type: ignore[type-var]
