@@ -9,7 +9,6 @@ import pytest
 from pywebtransport import WebTransportSession
 from pywebtransport.exceptions import DatagramTooLargeError, SessionClosedError
 from pywebtransport.serializer import JSONSerializer
-
 from tests.support.steps import until
 
 from .bed import Bed
