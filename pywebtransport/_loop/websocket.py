@@ -195,6 +195,7 @@ class WebSocketLink(asyncio.Protocol):
         self._is_open = False  # the upgrade is done
         self._can_send = False  # records
         self._is_discarding = False  # records that arrive do not matter any more
+        self._is_reading = True
         self._is_paused = False  # the kernel has not taken everything
         self._closing: tuple[int, str] | None = None  # code and reason of the Close to send
         self._flush: asyncio.Handle | None = None
@@ -243,6 +244,8 @@ class WebSocketLink(asyncio.Protocol):
         self._is_discarding = True
         if self._closing is not None or self._transport is None:
             return
+        if not self._is_reading:
+            self.resume_reading()  # for the peer's Close
         self._closing = code, _cut(reason)
         if self._can_send:
             self._within(self._options.close_timeout)
@@ -256,6 +259,18 @@ class WebSocketLink(asyncio.Protocol):
         self._stop_sending()
         if self._transport is not None:
             abort(self._transport)
+
+    def pause_reading(self) -> None:
+        """Read nothing until ``resume_reading``. The end of the peer is not noticed meanwhile."""
+        self._is_reading = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._is_reading = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def stats(self) -> dict[str, int | None]:
         """Counters of the TCP connection, with the names and units of QUIC connections."""
@@ -536,7 +551,8 @@ class WebSocketLink(asyncio.Protocol):
         unsent, before = self.unsent, self._last_unsent
         self._last_unsent = unsent
         self._stalled = self._stalled + interval if unsent and unsent == before else 0.0
-        self._silent = 0.0 if self._heard else self._silent + interval
+        heard = self._heard or not self._is_reading
+        self._silent = 0.0 if heard else self._silent + interval
         self._heard = False
         if max(self._silent, self._stalled) >= self._options.silence:
             what = "sent" if self._silent >= self._stalled else "took"
