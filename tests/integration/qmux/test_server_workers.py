@@ -23,7 +23,7 @@ class Who(NamedTuple):
     """The worker that serves a session."""
 
     pid: int
-    index: int
+    number: int
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +56,7 @@ async def ask(certs: Certificates, process: ServerProcess) -> Who:
 async def test_sessions_spread_over_the_workers(certs: Certificates, loop_name: str) -> None:
     with workers(certs, loop_name, websocket=True) as process:
         found = {await ask(certs, process) for _ in range(MANY)}
-        assert {each.index for each in found} == {0, 1}
+        assert {each.number for each in found} == {0, 1}
         assert len({each.pid for each in found}) == 2
 
 
@@ -77,7 +77,7 @@ async def test_a_worker_is_replaced(certs: Certificates, loop_name: str) -> None
 
             coming = [asyncio.ensure_future(come()) for _ in range(2)]
             os.kill(before.pid, signal.SIGTERM)
-            await asyncio.to_thread(process.wait_for, rf"worker {before.index} .* serves")
+            await asyncio.to_thread(process.wait_for, rf"worker {before.number} .* serves")
             await until_true(is_replaced)
             assert await who(old, 4) == before
             stopped.set()
@@ -92,8 +92,8 @@ async def test_a_worker_dies(certs: Certificates, loop_name: str) -> None:
             os.kill(before.pid, signal.SIGKILL)
             code, _ = await client.end()
             assert code == 1006
-        await asyncio.to_thread(process.wait_for, rf"worker {before.index} .* serves")
-        found = {(await ask(certs, process)).index for _ in range(MANY)}
+        await asyncio.to_thread(process.wait_for, rf"worker {before.number} .* serves")
+        found = {(await ask(certs, process)).number for _ in range(MANY)}
         assert found == {0, 1}
 
 
