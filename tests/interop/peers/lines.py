@@ -1,7 +1,8 @@
-"""What the programs in Python have in common: JSON, one object per line, on standard input and output.
+"""What the programs in Python have in common: JSON, one object per line.
 
-``{"id", "op", ...}`` comes in, ``{"id", "result"}`` or ``{"id", "error"}`` goes out, in whatever
-order operations end. The operations are those of ``Far`` in ``tests/interop/link.py``.
+``{"id", "op", ...}`` comes in on standard input, ``{"id", "result"}`` or ``{"id", "error"}`` goes
+out on standard output, in whatever order operations end. The operations are
+those of ``Far`` in ``tests/interop/link.py``.
 """
 
 from __future__ import annotations
