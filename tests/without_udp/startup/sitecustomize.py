@@ -18,7 +18,7 @@ def _default(config: type, name: str, value: object) -> None:
     """Give a field another default, for all who make a configuration with sockets."""
     original = config.__init__
 
-    def __init__(self: Any, **values: Any) -> None:  # noqa: N807
+    def __init__(self: Any, **values: Any) -> None:
         if values.get("network") is None:
             values.setdefault(name, value)
         original(self, **values)
@@ -30,7 +30,7 @@ def _keep_variable() -> None:
     """Let children with a path of their own run this file, too."""
     original = subprocess.Popen.__init__
 
-    def __init__(self: Any, *args: Any, **options: Any) -> None:  # noqa: N807
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
         environment = options.get("env")
         if environment is not None and _HERE not in environment.get(_VARIABLE, ""):
             path = [_HERE, *filter(None, [environment.get(_VARIABLE)])]
