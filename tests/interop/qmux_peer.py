@@ -55,14 +55,17 @@ async def qmux_client(
 
 @asynccontextmanager
 async def qmux_server(
-    certs: Certificates, protocols: Sequence[str] = ()
+    certs: Certificates, protocols: Sequence[str] = (), *, refuse: int = 0
 ) -> AsyncIterator[PeerServer]:
     """A server on a free port of ``127.0.0.1``.
 
     Args:
         certs: Their ``server`` is the server's.
         protocols: Application protocols that it speaks.
+        refuse: Status that it answers every request with, instead of taking it.
     """
     async with _program(CURRENT) as session:
-        port = await session.call("listen", protocols=list(protocols), **certs.server.files)
+        port = await session.call(
+            "listen", protocols=list(protocols), refuse=refuse, **certs.server.files
+        )
         yield PeerServer(int(port), session)

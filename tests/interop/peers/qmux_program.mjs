@@ -44,11 +44,16 @@ class QmuxPeer extends PagePeer {
     await this.session.ready;
   }
 
-  async listen({ certfile, keyfile, protocols }) {
+  async listen({ certfile, keyfile, protocols, refuse }) {
     const versions = Object.fromEntries(protocols.map((name) => [name, null]));
     this.server = createServer({ cert: readFileSync(certfile), key: readFileSync(keyfile) });
     const handleProtocols = (offered) => selectSubprotocol([...offered], { protocols, versions });
-    const sockets = new WebSocket.WebSocketServer({ server: this.server, handleProtocols });
+    const verifyClient = (_, answer) => answer(!refuse, refuse);
+    const sockets = new WebSocket.WebSocketServer({
+      server: this.server,
+      handleProtocols,
+      verifyClient,
+    });
     sockets.on("connection", (socket, request) => {
       this.request = request;
       this.#sockets.put(Session.accept(socket));
@@ -64,6 +69,10 @@ class QmuxPeer extends PagePeer {
 
   headers() {
     return this.request.headers;
+  }
+
+  url() {
+    return this.request.url;
   }
 
   chosen(code) {
