@@ -31,10 +31,9 @@ CHAT = ROOT / "examples" / "fallback" / "chat.py"
 @contextmanager
 def served(network: NoUdp, directory: Path) -> Iterator[str]:
     """Run the example in a network; gives its address."""
-    modules = ("--modules", str(node() / "node_modules"))
+    arguments = ["--port", str(free_port()), "--modules", str(node() / "node_modules")]
     process = subprocess.Popen(
-        [*network.inside, sys.executable, "-W", "error", str(CHAT), "--port", str(free_port())]
-        + [*modules],
+        [*network.inside, sys.executable, "-W", "error", str(CHAT), *arguments],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
