@@ -13,6 +13,7 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
     ctypedef void (*destructor)(PyObject *) noexcept
+    ctypedef void (*freefunc)(void *) noexcept
     ctypedef int (*inquiry)(PyObject *) noexcept
     ctypedef PyObject *(*getattrofunc)(PyObject *, PyObject *) noexcept
     ctypedef PyObject *(*ternaryfunc)(PyObject *, PyObject *, PyObject *) noexcept
@@ -20,6 +21,9 @@ cdef extern from "Python.h":
         sendfunc am_send
     ctypedef struct PyTypeObject:
         PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
+        PyObject *(*tp_alloc)(PyTypeObject *, Py_ssize_t) except NULL
+        freefunc tp_free
+        Py_ssize_t tp_basicsize
         unsigned int tp_version_tag
         iternextfunc tp_iternext
         destructor tp_dealloc
