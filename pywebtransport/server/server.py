@@ -52,8 +52,8 @@ from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
+    from .._transport import LayerSession
     from ..h3._exchange import H3Exchange
-    from ..h3._session import H3Session
 
 __all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
@@ -672,13 +672,13 @@ class WebTransportServer(EventEmitter):
         """A client completed the handshake (deliver phase)."""
         connection = WebTransportConnection(config=self._config)
         driver = Driver(connection)
-        driver.attach(quic, self._options, is_client=False)
+        h3 = driver.attach(quic, self._options, is_client=False)
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
         if self.http_requests.handler is not None:
             connection.on_exchange = self._exchange_requested
-            driver.h3.accepts_websockets = self.http_requests.accepts_websockets
+            h3.accepts_websockets = self.http_requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
         connection.adopt(driver, self._endpoint, network)
@@ -700,7 +700,7 @@ class WebTransportServer(EventEmitter):
     def _early_dropped(self, connection: WebTransportConnection, what: str) -> None:
         self._losses.early_dropped(what, connection.remote_address)
 
-    def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
+    def _session_requested(self, connection: WebTransportConnection, h3: LayerSession) -> None:
         """A client asks for a session (deliver phase)."""
         try:
             refusal = self._refusal(connection, h3)
@@ -733,7 +733,7 @@ class WebTransportServer(EventEmitter):
             self._endpoint.quic.woke()  # the answer follows, and shares the packets of this turn
 
     def _refusal(
-        self, connection: WebTransportConnection, h3: H3Session
+        self, connection: WebTransportConnection, h3: LayerSession
     ) -> tuple[int, str, str] | None:
         """Why a request is refused before the application sees it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
@@ -766,10 +766,10 @@ class WebTransportServer(EventEmitter):
 
     def certificate_text(self, connection: WebTransportConnection) -> str | None:
         """Advanced: the certificate in PEM form that a client got; None if it is not known."""
-        h3 = connection.h3
-        if self._certificates is None or h3 is None:
+        layer = connection.layer
+        if self._certificates is None or layer is None:
             return None
-        return self._certificates.text_for(h3.quic.server_name)
+        return self._certificates.text_for(layer.quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
