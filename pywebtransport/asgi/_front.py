@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from ..utils._logs import shared_log
 from ..utils._networks import AddressCounts, client_network
+from ..utils._tcp import abort
 from ._types import AsgiApp
 
 __all__ = [
@@ -233,12 +234,6 @@ async def end_connections(
     finally:
         for transport in transports():
             abort(transport)
-
-
-def abort(transport: asyncio.WriteTransport) -> None:
-    """Close a connection without sending what waits; does nothing if it is gone."""
-    with contextlib.suppress(AttributeError):  # asyncio's TLS transport, when it is closed already
-        transport.abort()
 
 
 def _is_delivered(transport: asyncio.WriteTransport) -> bool:

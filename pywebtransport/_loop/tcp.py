@@ -1,0 +1,323 @@
+"""Connections of clients over TCP and TLS, directly or through an HTTP proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import builtins
+import contextlib
+import errno
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from ..exceptions import (
+    CertificateError,
+    ConfigurationError,
+    HandshakeError,
+    ProxyError,
+    TimeoutError,
+    UnreachableError,
+    invalid_config,
+)
+from ..utils._hosts import ascii_host, host_and_port, ipv6_from_url, without_zone
+from ..utils._system import explain_os_error
+from ..utils._tcp import abort
+from ..utils._text import printable
+from ..utils._tls_contexts import ClientTls
+from ..utils._urls import without_password
+from .resolve import RemoteAddress
+from .websocket import LinkOptions
+from .websocket_client import ClientLink
+
+__all__ = ["HttpProxy", "connect_proxy", "dial"]
+
+_HTTP_PORT: Final = 80
+_OK: Final = 200
+_AUTHENTICATION_REQUIRED: Final = 407
+# Bytes of a proxy's answer, and of one read.
+_MAX_ANSWER: Final = 16384
+_END: Final = b"\r\n\r\n"
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([^\r\n]*))?\r\n")
+# Seconds after our own limit at which the event loop would end a TLS handshake.
+_LATER: Final = 5.0
+
+
+@dataclass(frozen=True)
+class HttpProxy:
+    """An HTTP proxy that opens tunnels with CONNECT.
+
+    Attributes:
+        url: For messages, without the password.
+        host: Name or address, without brackets.
+        port: TCP port.
+        authorization: The value of ``proxy-authorization``; empty: none.
+    """
+
+    url: str
+    host: str
+    port: int
+    authorization: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> HttpProxy:
+        """Parse ``http://[user:password@]host[:port]``; without a port, it is 80.
+
+        Raises:
+            ConfigurationError: It is something else.
+        """
+        shown = without_password(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except (ValueError, TypeError, AttributeError):
+            raise _bad_proxy(shown, "expected http://host:port") from None
+        if parts.scheme != "http":
+            raise _bad_proxy(shown, "expected http://host:port; the tunnel itself is encrypted")
+        if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise _bad_proxy(shown, "expected http://host:port and nothing after it")
+        try:
+            is_literal = "[" in parts.netloc
+            host = ipv6_from_url(parts.hostname) if is_literal else ascii_host(parts.hostname)
+        except ConfigurationError as error:
+            raise _bad_proxy(shown, error.reason or error.message) from error
+        authorization = ""
+        if parts.username is not None:
+            user, password = unquote(parts.username), unquote(parts.password or "")
+            if ":" in user:  # it would end there
+                raise _bad_proxy(shown, "a user name cannot contain a colon")
+            token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+            authorization = f"Basic {token}"
+        return cls(shown, host, _HTTP_PORT if port is None else port, authorization)
+
+
+def _bad_proxy(url: object, reason: str) -> ConfigurationError:
+    return invalid_config(key="fallback_proxy", value=url, reason=reason)
+
+
+async def connect_proxy(
+    address: RemoteAddress, proxy: HttpProxy, *, host: str, port: int, timeout: float
+) -> socket.socket:
+    """Open a tunnel through a proxy.
+
+    Args:
+        address: Of the proxy.
+        proxy: What to tell it.
+        host: The target: name or address, without brackets. The proxy resolves it.
+        port: Its TCP port.
+        timeout: Seconds.
+
+    Returns:
+        A socket whose other end is the target.
+
+    Raises:
+        ProxyError: The proxy does not open the tunnel.
+        UnreachableError: The proxy cannot be reached.
+        TimeoutError: It took too long.
+
+    Cancellation:
+        Safe; nothing stays open.
+    """
+    target = host_and_port(without_zone(host), port)
+    where = f"the proxy {printable(proxy.url)}"
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    request = "\r\n".join([*lines, "", ""]).encode("ascii")
+    async with _limit(timeout, where, "proxy"):
+        sock = await _open(address, where)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(sock, request)
+            answer = b""
+            while _END not in answer and len(answer) <= _MAX_ANSWER:
+                more = await loop.sock_recv(sock, _MAX_ANSWER)
+                if not more:
+                    break
+                answer += more
+            _check_tunnel(answer, proxy, target)
+        except OSError as error:
+            sock.close()
+            if isinstance(error, ProxyError):
+                raise
+            raise _no_tunnel(proxy, target, explain_os_error(error)) from error
+        except BaseException:
+            sock.close()
+            raise
+    return sock
+
+
+def _check_tunnel(answer: bytes, proxy: HttpProxy, target: str) -> None:
+    """Check the answer to CONNECT.
+
+    Raises:
+        ProxyError: It is no tunnel.
+    """
+    head, end, rest = answer.partition(_END)
+    found = _STATUS.match(head + b"\r\n")
+    if not end or found is None:
+        if not answer:
+            raise _no_tunnel(proxy, target, "it closed the connection without an answer")
+        raise _no_tunnel(proxy, target, "its answer is not HTTP/1.1")
+    status, phrase = int(found[1]), printable((found[2] or b"").decode("latin-1"), 100)
+    if status == _AUTHENTICATION_REQUIRED:
+        hint = "does not accept them" if proxy.authorization else "wants them"
+        raise _no_tunnel(
+            proxy,
+            target,
+            f"status {status}: it {hint}, the user name and password in its URL "
+            "(http://user:password@host:port)",
+            status,
+        )
+    if status != _OK:
+        raise _no_tunnel(proxy, target, f"status {status} {phrase}".rstrip(), status)
+    if rest:
+        raise _no_tunnel(proxy, target, "it sent bytes before there were any of the client")
+
+
+def _no_tunnel(proxy: HttpProxy, target: str, reason: str, status: int | None = None) -> ProxyError:
+    return ProxyError(
+        f"the proxy {printable(proxy.url)} opened no tunnel to {printable(target)}: {reason}",
+        proxy_url=proxy.url,
+        target=target,
+        status_code=status,
+    )
+
+
+async def dial(
+    address: RemoteAddress,
+    *,
+    server_name: str,
+    tls: ClientTls | None,
+    timeout: float,
+    options: LinkOptions | None = None,
+    sock: socket.socket | None = None,
+) -> ClientLink:
+    """Connect to a server: TCP, and TLS.
+
+    Args:
+        address: Of the server.
+        server_name: Its name or address, to send and to verify.
+        tls: See ``client_tls_over_tcp``; None: no TLS.
+        timeout: Seconds.
+        options: Limits of the link.
+        sock: A connection to it, from ``connect_proxy``. It is closed when this fails.
+
+    Raises:
+        CertificateError: The server's certificate is not accepted.
+        HandshakeError: TLS failed in another way.
+        UnreachableError: Nothing listens there.
+        TimeoutError: It took too long.
+        ConfigurationError: The library ``websockets`` is not installed.
+
+    Cancellation:
+        Safe; nothing stays open.
+    """
+    where = f"{printable(server_name)} ({address.name})"
+    try:
+        options = options or LinkOptions()
+        link = ClientLink(server_name, options)
+        async with _limit(timeout, where, "connect"):
+            if sock is None:
+                sock = await _open(address, where)
+            await _connect(link, sock, tls, server_name, where, timeout, options)
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
+    return link
+
+
+async def _connect(
+    link: ClientLink,
+    sock: socket.socket,
+    tls: ClientTls | None,
+    server_name: str,
+    where: str,
+    timeout: float,
+    options: LinkOptions,
+) -> None:
+    """Give a connected socket to a link, with TLS."""
+    loop = asyncio.get_running_loop()
+    if tls is None:
+        await loop.create_connection(lambda: link, sock=sock)
+        return
+    raw, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+    try:
+        # TLS keeps what the kernel does not take: the link asks it how much that is.
+        raw.set_write_buffer_limits(high=0)
+        transport = await loop.start_tls(
+            raw,
+            link,
+            tls.context,
+            server_hostname=without_zone(server_name).removesuffix("."),
+            ssl_handshake_timeout=timeout + _LATER,
+            ssl_shutdown_timeout=options.close_timeout,
+        )
+        secured = None if transport is None else transport.get_extra_info("ssl_object")
+        if transport is None or secured is None or transport.is_closing():
+            raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection")
+        if link.bytes_received:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the server sent bytes unasked")
+        tls.check_leaf(secured.getpeercert(True), where)
+        link.connection_made(transport)
+    except ssl.SSLCertVerificationError as error:
+        abort(raw)
+        text = printable(error.verify_message)
+        raise CertificateError(
+            f"the certificate of {where} was not accepted: {text}; give ca_certs=path of its "
+            "authority if that is not one of this system's",
+            certificate_error=text,
+        ) from error
+    except OSError as error:
+        abort(raw)
+        text = printable(getattr(error, "reason", None) or explain_os_error(error))
+        raise HandshakeError(f"TLS failed with {where}: {text}", handshake_stage="tls") from error
+    except BaseException:
+        abort(raw)
+        raise
+
+
+async def _open(address: RemoteAddress, where: str) -> socket.socket:
+    """Open a TCP connection.
+
+    Raises:
+        UnreachableError: Nothing listens there.
+    """
+    try:
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, address.sockaddr)
+        except BaseException:
+            sock.close()
+            raise
+    except builtins.TimeoutError:
+        raise
+    except OSError as error:
+        raise UnreachableError(
+            f"cannot connect to {where} over TCP: {explain_os_error(error)}",
+            remote_address=(address.sockaddr[0], address.sockaddr[1]),
+            details={"errno": error.errno},
+        ) from error
+    return sock
+
+
+@contextlib.asynccontextmanager
+async def _limit(timeout: float, where: str, operation: str) -> AsyncIterator[None]:
+    """Limit the time of the block, with our own error."""
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except builtins.TimeoutError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise TimeoutError(
+            f"{where} did not answer over TCP within {timeout:g} seconds",
+            timeout_duration=timeout,
+            operation=operation,
+        ) from error
