@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import builtins
 import contextlib
 import errno
@@ -11,32 +10,27 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from ..exceptions import (
     CertificateError,
-    ConfigurationError,
     HandshakeError,
     ProxyError,
     TimeoutError,
     UnreachableError,
-    invalid_config,
 )
-from ..utils._hosts import ascii_host, host_and_port, ipv6_from_url, without_zone
+from ..utils._hosts import host_and_port, without_zone
+from ..utils._http_proxy import HttpProxy
 from ..utils._system import explain_os_error
 from ..utils._tcp import abort
 from ..utils._text import printable
 from ..utils._tls_contexts import ClientTls
-from ..utils._urls import without_password
 from .resolve import RemoteAddress
 from .websocket import LinkOptions
 from .websocket_client import ClientLink
 
 __all__ = ["HttpProxy", "connect_proxy", "dial"]
 
-_HTTP_PORT: Final = 80
 _OK: Final = 200
 _AUTHENTICATION_REQUIRED: Final = 407
 # Bytes of a proxy's answer, and of one read.
@@ -45,58 +39,6 @@ _END: Final = b"\r\n\r\n"
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([^\r\n]*))?\r\n")
 # Seconds after our own limit at which the event loop would end a TLS handshake.
 _LATER: Final = 5.0
-
-
-@dataclass(frozen=True)
-class HttpProxy:
-    """An HTTP proxy that opens tunnels with CONNECT.
-
-    Attributes:
-        url: For messages, without the password.
-        host: Name or address, without brackets.
-        port: TCP port.
-        authorization: The value of ``proxy-authorization``; empty: none.
-    """
-
-    url: str
-    host: str
-    port: int
-    authorization: str = field(default="", repr=False)
-
-    @classmethod
-    def parse(cls, url: str) -> HttpProxy:
-        """Parse ``http://[user:password@]host[:port]``; without a port, it is 80.
-
-        Raises:
-            ConfigurationError: It is something else.
-        """
-        shown = without_password(url)
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except (ValueError, TypeError, AttributeError):
-            raise _bad_proxy(shown, "expected http://host:port") from None
-        if parts.scheme != "http":
-            raise _bad_proxy(shown, "expected http://host:port; the tunnel itself is encrypted")
-        if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise _bad_proxy(shown, "expected http://host:port and nothing after it")
-        try:
-            is_literal = "[" in parts.netloc
-            host = ipv6_from_url(parts.hostname) if is_literal else ascii_host(parts.hostname)
-        except ConfigurationError as error:
-            raise _bad_proxy(shown, error.reason or error.message) from error
-        authorization = ""
-        if parts.username is not None:
-            user, password = unquote(parts.username), unquote(parts.password or "")
-            if ":" in user:  # it would end there
-                raise _bad_proxy(shown, "a user name cannot contain a colon")
-            token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-            authorization = f"Basic {token}"
-        return cls(shown, host, _HTTP_PORT if port is None else port, authorization)
-
-
-def _bad_proxy(url: object, reason: str) -> ConfigurationError:
-    return invalid_config(key="fallback_proxy", value=url, reason=reason)
 
 
 async def connect_proxy(

@@ -85,6 +85,9 @@ class ClientFields(CommonFields, total=False):
     auto_reconnect: bool
     certfile: StrPath | None
     connect_timeout: float
+    fallback: str | None
+    fallback_delay: float
+    fallback_proxy: str | None
     happy_eyeballs_delay: float
     headers: Mapping[str, str | Sequence[str]]
     keyfile: StrPath | None
