@@ -21,11 +21,17 @@ from .chromium import Chromium
 from .driver import Page
 from .examples import ROOT, TIMEOUT, until
 
-pytestmark = [
-    pytest.mark.loops("asyncio"),
-    pytest.mark.skipif(bool(why_no_rules()), reason=why_no_rules()),
-]
+pytestmark = pytest.mark.loops("asyncio")
 CHAT = ROOT / "examples" / "fallback" / "chat.py"
+
+
+@pytest.fixture
+def network() -> Iterator[NoUdp]:
+    """Where UDP packets to ``::1`` vanish."""
+    if why_no_rules():
+        pytest.skip(why_no_rules())
+    with NoUdp("::1") as half:
+        yield half
 
 
 @contextmanager
@@ -76,11 +82,10 @@ async def say(page: Page, text: str) -> None:
     )
 
 
-async def test_browsers_on_http3_and_on_tcp_are_in_one_room(tmp_path: Path) -> None:
+async def test_browsers_on_http3_and_on_tcp_are_in_one_room(network: NoUdp, tmp_path: Path) -> None:
     status = "example.connection.state === 'open' && document.getElementById('status').textContent"
     last = "example.lines().at(-1)?.split(': ')[1] ==="
     with (
-        NoUdp("::1") as network,
         served(network, tmp_path) as url,
         visited(network, tmp_path, url, "127.0.0.1") as ann,
         visited(network, tmp_path, url, "[::1]") as bob,
