@@ -7,38 +7,17 @@ from typing import Final
 
 from ..h3._varint import MAX_VARINT, encode_varint
 
-__all__ = [
-    "CLOSE_APPLICATION",
-    "CLOSE_TRANSPORT",
-    "DATAGRAM",
-    "DRAIN",
-    "FORBIDDEN",
-    "MAX_DATA",
-    "MAX_STREAMS",
-    "MAX_STREAM_COUNT",
-    "MAX_STREAM_DATA",
-    "MAX_VARINT",
-    "PARAMETERS",
-    "PARAMETERS_HEAD",
-    "PING_REQUEST",
-    "PING_RESPONSE",
-    "RESET_STREAM",
-    "RESET_STREAM_AT",
-    "STOP_SENDING",
-    "encode_close",
-    "encode_number",
-    "encode_varint",
-    "stream_header",
-]
+__all__ = ["CLOSE_APPLICATION", "CLOSE_TRANSPORT", "DATAGRAM", "DRAIN", "FORBIDDEN", "MAX_DATA"]
+__all__ += ["MAX_STREAMS", "MAX_STREAM_COUNT", "MAX_STREAM_DATA", "MAX_VARINT", "PARAMETERS"]
+__all__ += ["PARAMETERS_HEAD", "PING_REQUEST", "PING_RESPONSE", "RESET_STREAM", "RESET_STREAM_AT"]
+__all__ += ["STOP_SENDING", "STREAM", "STREAM_HEADER_SIZE", "encode_close", "encode_number"]
+__all__ += ["encode_varint", "stream_header"]
 
 MAX_STREAM_COUNT: Final = 1 << 60
 
 RESET_STREAM: Final = 0x04
 STOP_SENDING: Final = 0x05
 STREAM: Final = 0x08
-OFFSET_BIT: Final = 0x04
-LENGTH_BIT: Final = 0x02
-FIN_BIT: Final = 0x01
 MAX_DATA: Final = 0x10
 MAX_STREAM_DATA: Final = 0x11
 MAX_STREAMS: Final = 0x12
