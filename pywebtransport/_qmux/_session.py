@@ -415,6 +415,7 @@ class QMuxSession:
             self._waiting[unidirectional] = True
         else:
             self._opened[unidirectional] += 1
+            stream.open_in(self.group, b"")  # the peer hears of it, even before its first bytes
         return stream
 
     def stream_arrived(self, stream: Stream) -> None:
