@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import errno
+import os
 import re
 import socket
 import ssl
@@ -241,8 +242,10 @@ async def _open(address: RemoteAddress, where: str) -> socket.socket:
     except builtins.TimeoutError:
         raise
     except OSError as error:
+        # The text of asyncio has the address once more, and not what is wrong with it.
+        plain = OSError(error.errno, os.strerror(error.errno)) if error.errno else error
         raise UnreachableError(
-            f"cannot connect to {where} over TCP: {explain_os_error(error)}",
+            f"cannot connect to {where} over TCP: {explain_os_error(plain)}",
             remote_address=(address.sockaddr[0], address.sockaddr[1]),
             details={"errno": error.errno},
         ) from error

@@ -25,6 +25,7 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
+from ..utils._deadlines import Deadline, Deadlines
 from ..utils._extras import require
 from ..utils._system import explain_os_error
 from ..utils._tcp import abort
@@ -187,17 +188,19 @@ class WebSocketLink(asyncio.Protocol):
         self._library = library()
         self._options = options
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines.of(self._loop)
         self._transport: asyncio.Transport | None = None
         self._ws: WebSocketProtocol | None = None
         self._records: Records | None = None  # None: it has heard of the end
         self._is_open = False  # the upgrade is done
         self._can_send = False  # records
         self._is_discarding = False  # records that arrive do not matter any more
+        self._is_reading = True
         self._is_paused = False  # the kernel has not taken everything
         self._closing: tuple[int, str] | None = None  # code and reason of the Close to send
         self._flush: asyncio.Handle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._ticker: asyncio.TimerHandle | None = None
+        self._deadline: Deadline | asyncio.Handle | None = None
+        self._ticker: Deadline | asyncio.Handle | None = None
         self._fragments: list[bytes] | None = None
         self._pong = b""
         self._heard = False
@@ -241,6 +244,8 @@ class WebSocketLink(asyncio.Protocol):
         self._is_discarding = True
         if self._closing is not None or self._transport is None:
             return
+        if not self._is_reading:
+            self.resume_reading()  # for the peer's Close
         self._closing = code, _cut(reason)
         if self._can_send:
             self._within(self._options.close_timeout)
@@ -255,6 +260,18 @@ class WebSocketLink(asyncio.Protocol):
         if self._transport is not None:
             abort(self._transport)
 
+    def pause_reading(self) -> None:
+        """Read nothing until ``resume_reading``. The end of the peer is not noticed meanwhile."""
+        self._is_reading = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._is_reading = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def stats(self) -> dict[str, int | None]:
         """Counters of the TCP connection, with the names and units of QUIC connections."""
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
@@ -265,7 +282,7 @@ class WebSocketLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TCP connection is there, with TLS if it has that."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
         self._transport = transport
         self.local_address = _address(transport, "sockname")
         self.remote_address = _address(transport, "peername")
@@ -336,7 +353,7 @@ class WebSocketLink(asyncio.Protocol):
         """The upgrade is done: records can be sent and received."""
         self._is_open = self._can_send = True
         self._stop_waiting()
-        self._ticker = self._loop.call_later(self._options.ping_interval, self._on_tick)
+        self._ticker = self._deadlines.call_later(self._options.ping_interval, self._on_tick)
         self.wants_to_send()
 
     # --------------------------------------------------------------------- send
@@ -452,8 +469,8 @@ class WebSocketLink(asyncio.Protocol):
         self._can_send = False
         self._within(self._options.close_timeout)
         self._write([answer for answer in answers if answer])
-        if not self.is_client and self._transport is not None:
-            self._transport.close()
+        if not self.is_client:
+            self._end_tcp()
 
     def _fail(self, error: Exception, answers: list[bytes]) -> None:
         """The peer broke the rules of WebSocket: send Close, and read no more of it."""
@@ -471,15 +488,27 @@ class WebSocketLink(asyncio.Protocol):
         self._is_discarding = True
         self._write([*frames, *filter(None, [*answers, *ws.data_to_send()])])
         self._within(self._options.close_timeout)
-        # What is still on its way is read: with it in the socket, closing would destroy what the
-        # peer has not read yet.
         if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
+            self._end_tcp()  # TLS would not read what is still on its way
         if not isinstance(error, WebTransportError):
             text = f"the peer broke the WebSocket protocol: {printable(error)}"
             error, cause = ProtocolError(text), error
             error.__cause__ = cause
         self._tell_closed(error)
+
+    def _end_tcp(self) -> None:
+        """Send nothing more, and drop what arrives until the peer ends the connection, too.
+
+        With bytes in the socket, closing it would destroy what the peer has not read yet. TLS has
+        no half of a connection to close.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
 
     def _tell_closed(self, error: BaseException | None) -> None:
         """Tell the connection about the end, once."""
@@ -504,7 +533,7 @@ class WebSocketLink(asyncio.Protocol):
     def _within(self, seconds: float) -> None:
         """Drop the TCP connection if it has not ended by then; the first call counts."""
         if self._deadline is None:
-            self._deadline = self._loop.call_later(seconds, self._on_deadline)
+            self._deadline = self._deadlines.call_later(seconds, self._on_deadline)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -517,12 +546,13 @@ class WebSocketLink(asyncio.Protocol):
     def _on_tick(self) -> None:
         """Look at the peer: a silent one gets a ping, and one that seems to be gone is left."""
         interval = self._options.ping_interval
-        self._ticker = self._loop.call_later(interval, self._on_tick)
+        self._ticker = self._deadlines.call_later(interval, self._on_tick)
         self._idle_frames = 0
         unsent, before = self.unsent, self._last_unsent
         self._last_unsent = unsent
         self._stalled = self._stalled + interval if unsent and unsent == before else 0.0
-        self._silent = 0.0 if self._heard else self._silent + interval
+        heard = self._heard or not self._is_reading
+        self._silent = 0.0 if heard else self._silent + interval
         self._heard = False
         if max(self._silent, self._stalled) >= self._options.silence:
             what = "sent" if self._silent >= self._stalled else "took"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from websockets.http11 import Request, Response
     from websockets.server import ServerProtocol
 
-__all__ = ["ServerLink", "is_qmux_name"]
+__all__ = ["ServerLink"]
 
 _END: Final = b"\r\n\r\n"
 _OFFERS: Final = re.compile(rb"(?mi)^sec-websocket-protocol[ \t]*:(.*)$")
@@ -27,24 +27,17 @@ _VERSION: Final = "13"
 _Lines: TypeAlias = list[tuple[str, str]]
 
 
-def is_qmux_name(name: str) -> bool:
-    """Whether a subprotocol of WebSocket is one of QMux."""
-    return name.startswith("qmux-") or name.partition(".")[0] == "webtransport"
-
-
 class ServerLink(WebSocketLink):
     """The server's end: a protocol for a listener, or for a connection that somebody accepted.
 
-    Requests that offer no subprotocol of QMux get an error, or go to ``on_other``.
+    Requests that offer no subprotocol of QMux get an error.
 
     Args:
         on_request: Called when a request that offers QMux is complete. It waits, without a limit of
             its own, for ``accept`` or ``reject``.
         options: Limits.
         is_wanted: Whether an offered subprotocol is one of QMux.
-        on_other: Called with the link and the bytes that have arrived when the request is another
-            one. True: it took the connection over, see ``release``.
-        on_end: Called once, when the TCP connection has ended, or was taken over.
+        on_end: Called once, when the TCP connection has ended.
 
     Attributes:
         path: The path with the query; empty until there is a request, as all others.
@@ -61,14 +54,12 @@ class ServerLink(WebSocketLink):
         on_request: Callable[[ServerLink], object],
         options: LinkOptions | None = None,
         *,
-        is_wanted: Callable[[str], bool] = is_qmux_name,
-        on_other: Callable[[ServerLink, bytes], bool] | None = None,
+        is_wanted: Callable[[str], bool],
         on_end: Callable[[ServerLink], object] | None = None,
     ) -> None:
         super().__init__(options or LinkOptions())
         self._on_request = on_request
         self._is_wanted = is_wanted
-        self._on_other = on_other
         self._on_end = on_end
         self._head = bytearray()
         self._searched = 0
@@ -128,14 +119,6 @@ class ServerLink(WebSocketLink):
         self._answer(status, headers.lines)
         return True
 
-    def release(self) -> asyncio.Transport:
-        """Give the TCP connection away, in ``on_other``: the link forgets it."""
-        transport = self._transport
-        assert transport is not None
-        self._transport = None
-        self._over()
-        return transport
-
     # --------------------------------------------------- what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -181,9 +164,6 @@ class ServerLink(WebSocketLink):
     def _examine(self, data: bytes, end: int) -> None:
         """The head of a request is complete."""
         names = self._names(data[:end])
-        is_other = not any(map(self._is_wanted, names))
-        if is_other and self._on_other is not None and self._on_other(self, data):
-            return
         ws = self._library.Server(max_size=self._options.max_record_size, logger=quiet)
         ws.receive_data(data[:end])
         self._head.clear()
@@ -201,7 +181,11 @@ class ServerLink(WebSocketLink):
             kept = ("allow", "upgrade")
             lines = [line for line in response.headers.raw_items() if line[0].lower() in kept]
             self._answer(response.status_code, lines)
-        elif is_other or not self._read_fields(request) or len(data) > end:
+        elif (
+            not any(map(self._is_wanted, names))
+            or not self._read_fields(request)
+            or len(data) > end
+        ):
             self._answer(HTTPStatus.BAD_REQUEST)
         else:
             self.offered = names
@@ -253,4 +237,4 @@ class ServerLink(WebSocketLink):
             self._write([head])
             self._stop_waiting()
             self._within(self._options.close_timeout)
-            self._transport.close()
+            self._end_tcp()

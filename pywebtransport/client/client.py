@@ -66,6 +66,15 @@ class WebTransportClient(EventEmitter):
     ``config.allow_pooling``, connections to the same authority. Use as
     ``async with WebTransportClient(config=...) as client:``; leaving the block
     closes every session.
+
+    **Networks without UDP.** With ``config.fallback="websocket"``, the client also connects by TCP
+    when QUIC has not succeeded after ``config.fallback_delay`` seconds, or has failed because of
+    the network. The first transport that completes its handshake is used, and the other one is
+    closed. Only then is the session requested, so the server sees one request. There is no fallback
+    after an answer of the server, such as a status of 403, or a certificate that is not accepted. A
+    client remembers for ten minutes which servers it reached by TCP, and connects to them by both
+    at the same time. ``session.transport`` is ``quic`` or ``websocket``. A connection over a
+    WebSocket carries one session, with or without ``allow_pooling``.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
@@ -166,7 +175,9 @@ class WebTransportClient(EventEmitter):
 
         Raises:
             ConfigurationError: The URL is malformed, or a header cannot be sent.
-            UnreachableError: The name does not resolve, or the port is closed.
+            UnreachableError: The name does not resolve, or the port is closed. With ``fallback``,
+                the message has the errors of both transports.
+            ProxyError: ``fallback_proxy`` opened no tunnel, and QUIC failed.
             CertificateError, HandshakeError: The TLS or QUIC handshake failed. With several
                 addresses, you get the error of the attempt that got furthest;
                 ``details["attempts"]`` has all of them.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._core.fallback import serve_over
+from .._core.fallback import qmux_limits, serve_over
 from .._loop import LinkOptions, ServerLink
 from .._qmux._names import offers_qmux
 from ..connection import WebTransportConnection
@@ -15,20 +16,28 @@ from ..connection import WebTransportConnection
 if TYPE_CHECKING:
     from ..config import ServerConfig
     from ._accepting import Place
-    from .server import WebTransportServer
 
 __all__ = ["Links"]
+
+# Seconds for the event loop to report that a connection was cut.
+_LAST_TURNS = 1.0
 
 
 class Links:
     """The WebSockets of a server.
 
     Args:
-        server: Gets their sessions.
+        config: Returns the configuration in force.
+        take_over: Called with each new connection, before its session is requested.
     """
 
-    def __init__(self, server: WebTransportServer) -> None:
-        self._server = server
+    def __init__(
+        self,
+        config: Callable[[], ServerConfig],
+        take_over: Callable[[WebTransportConnection], object],
+    ) -> None:
+        self._config = config
+        self._take_over = take_over
         self._open: set[ServerLink] = set()
         self._all_gone = asyncio.Event()
 
@@ -38,7 +47,7 @@ class Links:
         Args:
             place: Of the connection.
         """
-        config = self._server.config
+        config = self._config()
 
         def ended(link: ServerLink) -> None:
             place.leave()
@@ -48,7 +57,7 @@ class Links:
 
         link = ServerLink(
             partial(self._requested, place),
-            link_options(config),
+            _link_options(config),
             is_wanted=lambda name: offers_qmux([name], legacy=config.websocket_legacy),
             on_end=ended,
         )
@@ -82,17 +91,15 @@ class Links:
 
     def _requested(self, place: Place, link: ServerLink) -> None:
         """The upgrade request is complete."""
-        connection = WebTransportConnection(config=self._server.config)
-        self._server.take_over(connection, websocket=True)
+        connection = WebTransportConnection(config=self._config())
+        self._take_over(connection)
         serve_over(connection, link, place.network)
 
 
-# Seconds for the event loop to report that a connection was cut.
-_LAST_TURNS = 1.0
-
-
-def link_options(config: ServerConfig) -> LinkOptions:
+def _link_options(config: ServerConfig) -> LinkOptions:
     """The limits of a link."""
     return LinkOptions(
-        handshake_timeout=config.handshake_timeout, close_timeout=config.close_timeout
+        max_record_size=qmux_limits(config).max_record_size,
+        handshake_timeout=config.handshake_timeout,
+        close_timeout=config.close_timeout,
     )

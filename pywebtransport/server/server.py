@@ -115,8 +115,8 @@ class WebTransportServer(EventEmitter):
         self._answering = Answering(self._logger, self._stats)
         self.http_requests = Requests(self._config, self._logger, self._stats)
         self.http_requests.on_end = self._request_ended
-        self._links = Links(self)
-        self.tcp = TcpPort(lambda: self._config, self._stats, self._links.make)
+        self._links = Links(self._current_config, self._take_over_websocket)
+        self.tcp = TcpPort(self._current_config, self._stats, self._links.make)
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -140,6 +140,9 @@ class WebTransportServer(EventEmitter):
     @property
     def config(self) -> ServerConfig:
         """The configuration in force."""
+        return self._config
+
+    def _current_config(self) -> ServerConfig:
         return self._config
 
     @property
@@ -560,15 +563,13 @@ class WebTransportServer(EventEmitter):
         issues = []
         if not self.is_serving:
             issues.append("the server does not accept sessions")
-        if self._quic_connection_count > 0.9 * self._config.max_connections:
-            issues.append(
-                f"{self._quic_connection_count} of max_connections={self._config.max_connections} "
-                "connections in use"
-            )
-        if len(self._sessions) > 0.9 * self._config.max_sessions:
-            issues.append(
-                f"{len(self._sessions)} of max_sessions={self._config.max_sessions} in use"
-            )
+        for limit, used, what in (
+            ("max_connections", self._quic_connection_count, " connections"),
+            ("max_sessions", len(self._sessions), ""),
+        ):
+            most = getattr(self._config, limit)
+            if used > 0.9 * most:
+                issues.append(f"{used} of {limit}={most}{what} in use")
         if stats.handler_errors:
             issues.append(f"{stats.handler_errors} session handlers raised")
         if stats.protocol_errors:
@@ -667,14 +668,17 @@ class WebTransportServer(EventEmitter):
             h3.accepts_websockets = self.http_requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
-        self.take_over(connection)
+        self._take_over(connection)
         connection.adopt(driver, self._endpoint, network)
         self._stats.connections_accepted += 1
         return driver
 
-    def take_over(self, connection: WebTransportConnection, *, websocket: bool = False) -> None:
-        """Advanced: serve the sessions of a connection, which is about to be adopted."""
-        self._websocket_connections += websocket
+    def _take_over_websocket(self, connection: WebTransportConnection) -> None:
+        self._websocket_connections += 1
+        self._take_over(connection)
+
+    def _take_over(self, connection: WebTransportConnection) -> None:
+        """Serve the sessions of a connection, which is about to be adopted."""
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
