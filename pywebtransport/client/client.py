@@ -248,8 +248,12 @@ class WebTransportClient(EventEmitter):
                 connection.close_nowait()
             self._connections.clear()
             endpoint, self._endpoint = self._endpoint, None
-            if endpoint is not None:
-                await endpoint.aclose(timeout=deadline - loop.time())
+            try:
+                if self._fallback is not None:
+                    await self._fallback.finish(deadline)
+            finally:
+                if endpoint is not None:
+                    await endpoint.aclose(timeout=deadline - loop.time())
             await self._emitter_close(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
