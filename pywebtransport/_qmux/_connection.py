@@ -522,9 +522,11 @@ class QMuxConnection:
     def _tell_ready(self) -> None:
         self._ready_told = True
         self._stop_timer()
-        self._watch()
         told, self.on_ready = self.on_ready, None
-        if told is not None and self._state.close_info is None:
+        if self._state.close_info is not None:  # it came in the same record as the parameters
+            return
+        self._watch()
+        if told is not None:
             self._call(told)
 
     def _tell_end(self, info: CloseInfo) -> None:

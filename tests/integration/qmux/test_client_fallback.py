@@ -30,6 +30,7 @@ from pywebtransport.rpc import ReconnectingRpc, RpcManager
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Served, Serving
 from tests.support.ports import free_port_of_both
+from tests.support.steps import until
 from tests.support.tcp_door import black_hole
 from tests.support.tcp_relay import TcpRelay, http_proxy, tcp_relay
 
@@ -413,3 +414,71 @@ async def test_a_proxy_that_is_not_there(client_config: ClientFactory) -> None:
     async with WebTransportClient(config=config) as client:
         with pytest.raises(UnreachableError, match=r"by QUIC: .*; by TCP: .*proxy"):
             await client.connect(f"https://127.0.0.1:{free_port_of_both()}/")
+
+
+# ------------------------------------------------------------- cancellation, statistics
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 4))
+async def test_cancelling_in_any_turn_leaves_nothing(
+    serving: Serving, client_config: ClientFactory, turns: int
+) -> None:
+    config = config_of(client_config)
+    async with (
+        without_udp(serving) as (served, relay),
+        WebTransportClient(config=config) as client,
+    ):
+        task = asyncio.ensure_future(client.connect(url_of(relay)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not task.done():
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert client.connections == ()
+            await relay.until_idle()
+            await until(lambda: not served.server.connections)
+
+
+async def test_statistics_of_a_client(serving: Serving, client_config: ClientFactory) -> None:
+    config = config_of(client_config)
+    async with without_udp(serving) as (_, relay), WebTransportClient(config=config) as client:
+        session = await client.connect(url_of(relay))
+        await assert_echo(session)
+        figures = client.measure()
+        assert figures["active_sessions"] == figures["active_connections"] == 1
+        assert figures["traffic"]["streams_opened_local"] == 1
+        assert client.round_trip_times()[0] > 0
+        assert client.debug_state()["connections"][0]["state"] == "connected"
+        assert client.diagnose_issues() == []
+
+
+async def test_a_lost_tcp_connection_is_counted(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = config_of(client_config)
+    async with without_udp(serving) as (_, relay), WebTransportClient(config=config) as client:
+        session = await client.connect(url_of(relay))
+        await assert_echo(session)
+        await relay.close()
+        info = await session.wait_closed()
+        assert info.code is None
+        assert client.stats["connections"]["lost"] == 1
+        assert client.connections == ()
+
+
+async def test_closing_the_client_tells_the_server(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    ended: asyncio.Queue[tuple[int | None, bool]] = asyncio.Queue()
+
+    async def handler(session: WebTransportSession) -> None:
+        info = await session.wait_closed()
+        ended.put_nowait((info.code, info.remote))
+
+    async with without_udp(serving, handler) as (_, relay):
+        client = WebTransportClient(config=config_of(client_config))
+        await client.connect(url_of(relay))
+        await client.close()
+        assert await ended.get() == (0, True)
+        await relay.until_idle()

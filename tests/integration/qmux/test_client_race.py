@@ -162,6 +162,7 @@ async def test_tcp_without_tls(client_config: ClientFactory) -> None:
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
+        await reader.read()
         writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)

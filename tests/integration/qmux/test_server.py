@@ -423,9 +423,8 @@ async def test_sessions_of_an_asgi_application(certs: Certificates) -> None:
     async def handle(session: Any) -> None:
         await echo(session)
 
-    async with qmux_served(certs, {}, mount=web) as served:
-        async with served.session("/wt") as session:
-            assert await session.echo(0, b"x") == b"x"
+    async with qmux_served(certs, {}, mount=web) as served, served.session("/wt") as session:
+        assert await session.echo(0, b"x") == b"x"
 
 
 # ---------------------------------------------------------------------- the older framing
