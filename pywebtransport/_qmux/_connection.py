@@ -678,8 +678,13 @@ class QMuxConnection:
             return
         done = state.handed_out - state.unsent()
         was_busy, state.is_busy = state.is_busy, True
-        while finishing and finishing[0][0] <= done:
-            finishing.popleft()[1].handed_over()
+        count = 0
+        for handed_out, stream in finishing:
+            if handed_out > done:
+                break
+            count += 1
+            stream.handed_over()
+        del finishing[:count]
         state.is_busy = was_busy
         if state.news and not was_busy:
             self._deliver()

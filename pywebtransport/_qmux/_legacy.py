@@ -133,7 +133,7 @@ def build_legacy(state: State) -> bytes | None:
 
 def _next_message(state: State) -> bytes | None:
     if state.control:
-        frame, stream = state.control.popleft()
+        frame, stream = state.control.pop(0)
         if stream is not None and stream.is_sending:
             stream.sending_done()
         return frame

@@ -464,7 +464,7 @@ class Receiver:
         if limit > stream.send_limit:
             stream.send_limit = limit
             if stream.queued and not stream.is_ready:
-                stream.make_ready()
+                self._state.make_ready(stream)
                 self._state.wake()
 
     def _max_streams(self, limit: int, kind: int) -> None:

@@ -49,6 +49,8 @@ def build_record(state: State) -> bytes | None:
         room = _add_ends(state, parts, room)
     if state.ready or state.other_ready:
         _add_streams(state, parts, room)
+    if not state.ready:
+        state.ready = None
     if not parts:
         return None
     record = b"".join(parts)
@@ -62,15 +64,19 @@ def build_record(state: State) -> bytes | None:
 
 def _add_control(state: State, parts: list[Any], room: int) -> int:
     control = state.control
-    while control:
-        frame, stream = control[0]
+    done = 0
+    for frame, stream in control:
         if len(frame) > room:
-            return room
-        control.popleft()
+            break
+        done += 1
         parts.append(frame)
         room -= len(frame)
         if stream is not None and stream.is_sending:
             stream.sending_done()
+    if done < len(control):
+        del control[:done]
+        return room
+    control.clear()
     if state.pong >= 0:
         frame = encode_number(PING_RESPONSE, state.pong)
         state.pong = -1
@@ -156,10 +162,11 @@ def _add_streams(state: State, parts: list[Any], room: int) -> None:
 def ready_lines(state: State) -> list[Any]:
     """Return the queues of ready streams, the highest send order first."""
     if not state.other_ready:
-        return [state.ready]
+        return [state.ready] if state.ready else []
     lines = {order: line for order, line in state.other_ready.items() if line}
     state.other_ready = lines.copy()
-    lines[0] = state.ready
+    if state.ready:
+        lines[0] = state.ready
     return [lines[order] for order in sorted(lines, reverse=True)]
 
 
