@@ -12,6 +12,8 @@ import pytest
 from pywebtransport import (
     ClientConfig,
     ClientError,
+    Event,
+    EventType,
     WebTransportClient,
     WebTransportError,
     WebTransportSession,
@@ -482,3 +484,24 @@ async def test_closing_the_client_tells_the_server(
         await client.close()
         assert await ended.get() == (0, True)
         await relay.until_idle()
+
+
+async def test_a_session_that_drains_is_replaced(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = config_of(client_config, retry_delay=0.01, max_retries=1000, max_retry_delay=0.05)
+    port = free_port_of_both()
+    drained: asyncio.Queue[Event] = asyncio.Queue()
+    async with tcp_relay(port) as relay:
+        client = ReconnectingClient(url_of(relay), config=config)
+        client.on(EventType.SESSION_DRAINING, drained.put)
+        async with serving(echo, bind_port=port, websocket=True) as served, client:
+            old = await client.get_session(wait_timeout=30)
+            assert old is not None
+            await assert_echo(old)
+            closing = asyncio.ensure_future(served.server.close(drain_timeout=30))
+            assert (await drained.get()).data["session"] is old
+            await assert_echo(old)
+            assert not client.is_connected
+            await old.close()
+            await closing
