@@ -19,7 +19,7 @@ from .tcp import HttpProxy, connect_proxy, dial
 from .tunnel import TunnelEndpoint
 from .websocket import LinkOptions, require_websockets
 from .websocket_client import ClientLink
-from .websocket_server import ServerLink, is_qmux_name
+from .websocket_server import ServerLink
 
 __all__ = [
     "FALLBACK_DELAY",
@@ -44,7 +44,6 @@ __all__ = [
     "connect_proxy",
     "connect_staggered",
     "dial",
-    "is_qmux_name",
     "open_udp_socket",
     "require_websockets",
     "resolve",

@@ -122,12 +122,14 @@ class _Library:
 
     def __init__(self) -> None:
         require("websockets", extra="fallback")
-        from websockets import exceptions, frames, headers, http11
+        from websockets import exceptions, frames, headers, http11, protocol
         from websockets.client import ClientProtocol
         from websockets.datastructures import Headers
         from websockets.server import ServerProtocol
         from websockets.uri import WebSocketURI
 
+        self.Open: Final = protocol.Protocol
+        self.SERVER: Final = protocol.Side.SERVER
         self.Client: Final = ClientProtocol
         self.Server: Final = ServerProtocol
         self.Headers: Final = Headers
@@ -183,6 +185,39 @@ class WebSocketLink(asyncio.Protocol):
         on_lost: Called when the TCP connection has ended, some time after the end of the session.
     """
 
+    __slots__ = (
+        "_can_send",
+        "_closing",
+        "_deadline",
+        "_deadlines",
+        "_flush",
+        "_fragments",
+        "_heard",
+        "_idle_frames",
+        "_is_discarding",
+        "_is_open",
+        "_is_paused",
+        "_is_reading",
+        "_last_unsent",
+        "_library",
+        "_loop",
+        "_options",
+        "_pong",
+        "_records",
+        "_silent",
+        "_stalled",
+        "_ticker",
+        "_transport",
+        "_ws",
+        "alpn",
+        "bytes_received",
+        "bytes_sent",
+        "local_address",
+        "peer_certificate",
+        "remote_address",
+        "server_name",
+    )
+
     is_client: bool
 
     def __init__(self, options: LinkOptions) -> None:
@@ -196,6 +231,7 @@ class WebSocketLink(asyncio.Protocol):
         self._is_open = False  # the upgrade is done
         self._can_send = False  # records
         self._is_discarding = False  # records that arrive do not matter any more
+        self._is_reading = True
         self._is_paused = False  # the kernel has not taken everything
         self._closing: tuple[int, str] | None = None  # code and reason of the Close to send
         self._flush: asyncio.Handle | None = None
@@ -250,6 +286,8 @@ class WebSocketLink(asyncio.Protocol):
         self._is_discarding = True
         if self._closing is not None or self._transport is None:
             return
+        if not self._is_reading:
+            self.resume_reading()  # for the peer's Close
         self._closing = code, _cut(reason)
         if self._can_send:
             self._within(self._options.close_timeout)
@@ -263,6 +301,18 @@ class WebSocketLink(asyncio.Protocol):
         self._stop_sending()
         if self._transport is not None:
             abort(self._transport)
+
+    def pause_reading(self) -> None:
+        """Read nothing until ``resume_reading``. The end of the peer is not noticed meanwhile."""
+        self._is_reading = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._is_reading = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def stats(self) -> dict[str, int | None]:
         """Counters of the TCP connection, with the names and units of QUIC connections."""
@@ -545,7 +595,8 @@ class WebSocketLink(asyncio.Protocol):
         unsent, before = self.unsent, self._last_unsent
         self._last_unsent = unsent
         self._stalled = self._stalled + interval if unsent and unsent == before else 0.0
-        self._silent = 0.0 if self._heard else self._silent + interval
+        heard = self._heard or not self._is_reading
+        self._silent = 0.0 if heard else self._silent + interval
         self._heard = False
         if max(self._silent, self._stalled) >= self._options.silence:
             what = "sent" if self._silent >= self._stalled else "took"

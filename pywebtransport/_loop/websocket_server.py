@@ -13,9 +13,8 @@ from .websocket import LinkOptions, WebSocketLink, quiet, write_head
 
 if TYPE_CHECKING:
     from websockets.http11 import Request, Response
-    from websockets.server import ServerProtocol
 
-__all__ = ["ServerLink", "is_qmux_name"]
+__all__ = ["ServerLink"]
 
 _END: Final = b"\r\n\r\n"
 _OFFERS: Final = re.compile(rb"(?mi)^sec-websocket-protocol[ \t]*:(.*)$")
@@ -27,24 +26,17 @@ _VERSION: Final = "13"
 _Lines: TypeAlias = list[tuple[str, str]]
 
 
-def is_qmux_name(name: str) -> bool:
-    """Whether a subprotocol of WebSocket is one of QMux."""
-    return name.startswith("qmux-") or name.partition(".")[0] == "webtransport"
-
-
 class ServerLink(WebSocketLink):
     """The server's end: a protocol for a listener, or for a connection that somebody accepted.
 
-    Requests that offer no subprotocol of QMux get an error, or go to ``on_other``.
+    Requests that offer no subprotocol of QMux get an error.
 
     Args:
         on_request: Called when a request that offers QMux is complete. It waits, without a limit of
             its own, for ``accept`` or ``reject``.
         options: Limits.
         is_wanted: Whether an offered subprotocol is one of QMux.
-        on_other: Called with the link and the bytes that have arrived when the request is another
-            one. True: it took the connection over, see ``release``.
-        on_end: Called once, when the TCP connection has ended, or was taken over.
+        on_end: Called once, when the TCP connection has ended.
 
     Attributes:
         path: The path with the query; empty until there is a request, as all others.
@@ -54,6 +46,21 @@ class ServerLink(WebSocketLink):
         offered: The subprotocols that the client offers.
     """
 
+    __slots__ = (
+        "_head",
+        "_is_held",
+        "_is_wanted",
+        "_on_end",
+        "_on_request",
+        "_response",
+        "_searched",
+        "authority",
+        "headers",
+        "offered",
+        "origin",
+        "path",
+    )
+
     is_client = False
 
     def __init__(
@@ -61,14 +68,12 @@ class ServerLink(WebSocketLink):
         on_request: Callable[[ServerLink], object],
         options: LinkOptions | None = None,
         *,
-        is_wanted: Callable[[str], bool] = is_qmux_name,
-        on_other: Callable[[ServerLink, bytes], bool] | None = None,
+        is_wanted: Callable[[str], bool],
         on_end: Callable[[ServerLink], object] | None = None,
     ) -> None:
         super().__init__(options or LinkOptions())
         self._on_request = on_request
         self._is_wanted = is_wanted
-        self._on_other = on_other
         self._on_end = on_end
         self._head = bytearray()
         self._searched = 0
@@ -103,9 +108,10 @@ class ServerLink(WebSocketLink):
             lines.append(("Sec-WebSocket-Protocol", subprotocol))
         head = write_head("HTTP/1.1 101 Switching Protocols", lines)
         self._is_held, self._response = False, None
-        ws = self._server_protocol
-        ws.send_response(response)
-        ws.data_to_send()  # the same without our header fields
+        # The one of the handshake would keep the request.
+        self._ws = self._library.Open(
+            self._library.SERVER, max_size=self._options.max_record_size, logger=quiet
+        )
         self._write([head])
         self._opened()
         return True
@@ -128,14 +134,6 @@ class ServerLink(WebSocketLink):
         self._answer(status, headers.lines)
         return True
 
-    def release(self) -> asyncio.Transport:
-        """Give the TCP connection away, in ``on_other``: the link forgets it."""
-        transport = self._transport
-        assert transport is not None
-        self._transport = None
-        self._over()
-        return transport
-
     # --------------------------------------------------- what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -149,12 +147,6 @@ class ServerLink(WebSocketLink):
         self._over()
 
     # ------------------------------------------------------------------ internal
-
-    @property
-    def _server_protocol(self) -> ServerProtocol:
-        ws = self._ws
-        assert isinstance(ws, self._library.Server)
-        return ws
 
     def _over(self) -> None:
         self._is_held, self._response = False, None
@@ -181,9 +173,6 @@ class ServerLink(WebSocketLink):
     def _examine(self, data: bytes, end: int) -> None:
         """The head of a request is complete."""
         names = self._names(data[:end])
-        is_other = not any(map(self._is_wanted, names))
-        if is_other and self._on_other is not None and self._on_other(self, data):
-            return
         ws = self._library.Server(max_size=self._options.max_record_size, logger=quiet)
         ws.receive_data(data[:end])
         self._head.clear()
@@ -201,11 +190,15 @@ class ServerLink(WebSocketLink):
             kept = ("allow", "upgrade")
             lines = [line for line in response.headers.raw_items() if line[0].lower() in kept]
             self._answer(response.status_code, lines)
-        elif is_other or not self._read_fields(request) or len(data) > end:
+        elif (
+            not any(map(self._is_wanted, names))
+            or not self._read_fields(request)
+            or len(data) > end
+        ):
             self._answer(HTTPStatus.BAD_REQUEST)
         else:
             self.offered = names
-            self._ws, self._response, self._is_held = ws, response, True
+            self._response, self._is_held = response, True
             self._stop_waiting()
             self._on_request(self)
 

@@ -9,7 +9,6 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from websockets.frames import Frame, Opcode
 
@@ -109,9 +108,8 @@ class Listener:
         links: All links.
     """
 
-    def __init__(self, options: LinkOptions, **switches: Any) -> None:
+    def __init__(self, options: LinkOptions) -> None:
         self.options = options
-        self.switches = switches
         self.requests: asyncio.Queue[ServerLink] = asyncio.Queue()
         self.links: list[ServerLink] = []
         self.ended: list[ServerLink] = []
@@ -124,8 +122,8 @@ class Listener:
         link = ServerLink(
             self.requests.put_nowait,
             self.options,
+            is_wanted=lambda name: name.startswith("qmux-"),
             on_end=self.ended.append,
-            **self.switches,
         )
         self.links.append(link)
         return link
@@ -158,10 +156,10 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    config: ServerConfig | None = None, *, options: LinkOptions | None = None, **switches: Any
+    config: ServerConfig | None = None, *, options: LinkOptions | None = None
 ) -> AsyncIterator[Listener]:
     """A listener that is stopped at the end."""
-    listener = Listener(options or LinkOptions(), **switches)
+    listener = Listener(options or LinkOptions())
     await listener.start(config)
     try:
         yield listener

@@ -299,6 +299,25 @@ async def test_a_peer_that_takes_nothing_is_dropped() -> None:
         assert "took nothing for 0.2 seconds" in str(error)
 
 
+async def test_a_link_that_does_not_read() -> None:
+    """For the legacy framing, whose only limit is the socket: silence is its own fault then."""
+    options = LinkOptions(ping_interval=0.02, silence=0.06)
+    async with raw_client(options) as (peer, server):
+        server.link.pause_reading()
+        peer.frame(Opcode.BINARY, b"a")
+        await asyncio.sleep(0.2)
+        assert server.received == []
+        assert not server.closed.done()
+        server.link.resume_reading()
+        assert await server.count(1) == [b"a"]
+        server.link.pause_reading()
+        server.link.close(1000)
+        peer.frame(Opcode.CLOSE, b"\x03\xe8")
+        await server.closed
+    server.link.pause_reading()
+    server.link.resume_reading()
+
+
 async def test_statistics_have_the_names_of_quic(certs: Certificates) -> None:
     async with linked(certs) as (client, server):
         client.send(*[bytes(50_000)] * 2)

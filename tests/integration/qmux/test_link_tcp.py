@@ -475,7 +475,6 @@ async def test_credentials_are_sent_and_not_shown() -> None:
     ("url", "host", "port"),
     [
         ("http://proxy:3128", "proxy", 3128),
-        ("http://b\xfccher.test", "xn--bcher-kva.test", 80),
         ("http://[::1]:8080/", "::1", 8080),
         ("HTTP://10.0.0.1", "10.0.0.1", 80),
     ],

@@ -12,7 +12,7 @@ from websockets.utils import accept_key
 
 from pywebtransport import ClientConfig, ServerConfig
 from pywebtransport._header_map import HeaderMap
-from pywebtransport._loop import LinkOptions, RemoteAddress, ServerLink, dial, is_qmux_name
+from pywebtransport._loop import LinkOptions, RemoteAddress, ServerLink, dial
 from pywebtransport.exceptions import ConfigurationError, HandshakeError
 from tests.support.certificates import Certificates
 
@@ -183,34 +183,6 @@ async def test_a_held_request_has_no_limit_here() -> None:
         assert await server.count(1) == [b"a"]
 
 
-@pytest.mark.parametrize("request_", [upgrade(offer="chat"), b"POST / HTTP/1.1\r\n\r\nbody"])
-async def test_other_requests_can_be_taken_over(request_: bytes) -> None:
-    taken: list[bytes] = []
-
-    class Other(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
-
-        def data_received(self, data: bytes) -> None:
-            taken.append(data)
-            cast(asyncio.Transport, self.transport).write(b"taken")
-            self.transport.close()
-
-    def take(link: ServerLink, data: bytes) -> bool:
-        transport = link.release()
-        other = Other()
-        transport.set_protocol(other)
-        other.connection_made(transport)
-        other.data_received(data)
-        return True
-
-    async with listening(on_other=take) as listener, RawPeer.connect(listener.port) as peer:
-        peer.send(request_)
-        assert await peer.reader.read() == b"taken"
-        assert taken == [request_]
-        assert listener.ended == listener.links
-
-
 async def test_bytes_that_somebody_else_has_read() -> None:
     """A front that looks at the head first gives connection and bytes to a link."""
     links: asyncio.Queue[ServerLink] = asyncio.Queue()
@@ -220,7 +192,7 @@ async def test_bytes_that_somebody_else_has_read() -> None:
             self.transport = transport
 
         def data_received(self, data: bytes) -> None:
-            link = ServerLink(links.put_nowait)
+            link = ServerLink(links.put_nowait, is_wanted=bool)
             cast(asyncio.Transport, self.transport).set_protocol(link)
             link.connection_made(self.transport)
             link.data_received(data)
@@ -234,12 +206,6 @@ async def test_bytes_that_somebody_else_has_read() -> None:
         link.abort()
         assert await peer.frames() == []
     server.close()
-
-
-def test_names_of_qmux() -> None:
-    names = ["qmux-02", "qmux-01.chat", "webtransport", "webtransport.chat"]
-    assert all(map(is_qmux_name, names))
-    assert not any(map(is_qmux_name, ["chat", "webtransports", "xqmux-02", ""]))
 
 
 @asynccontextmanager
