@@ -65,6 +65,8 @@ class QMuxConnection:
         on_ready: Called once when the parameters of the peer have arrived, before other events
             (with the legacy framing: soon after ``start``).
         on_drain: Called when the peer asks to end the session soon.
+        on_gone: Called once the link is gone, after this end has closed the connection.
+        failure: What ended the link; None while it is there, and if the other end closed it.
     """
 
     __slots__ = (
@@ -89,7 +91,9 @@ class QMuxConnection:
         "_timer",
         "_turns",
         "bytes_received",
+        "failure",
         "on_drain",
+        "on_gone",
         "on_ready",
     )
 
@@ -122,6 +126,8 @@ class QMuxConnection:
         self.bytes_received = 0
         self.on_ready: Callable[[], object] | None = None
         self.on_drain: Callable[[], object] | None = None
+        self.on_gone: Callable[[], object] | None = None
+        self.failure: BaseException | None = None
 
     def start(self, draft: int) -> None:
         """Send the parameters; frames are accepted from now on.
@@ -218,6 +224,7 @@ class QMuxConnection:
             error: Why; None if the other end closed it.
         """
         if self._state.close_info is None:
+            self.failure = error
             reason = "the connection ended without CONNECTION_CLOSE"
             if error is not None:
                 reason = f"{reason}: {error}"
@@ -234,6 +241,9 @@ class QMuxConnection:
             )
             self._deliver()
         self._final = None
+        told, self.on_gone = self.on_gone, None
+        if told is not None:
+            told()
 
     # ----------------------------------------------------------------- facts
 
@@ -522,11 +532,10 @@ class QMuxConnection:
     def _tell_ready(self) -> None:
         self._ready_told = True
         self._stop_timer()
+        if self._state.close_info is None:
+            self._watch()
         told, self.on_ready = self.on_ready, None
-        if self._state.close_info is not None:  # it came in the same record as the parameters
-            return
-        self._watch()
-        if told is not None:
+        if told is not None:  # also if the end came with them
             self._call(told)
 
     def _tell_end(self, info: CloseInfo) -> None:

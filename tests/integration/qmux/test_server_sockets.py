@@ -178,6 +178,7 @@ async def test_started_for_sockets_of_both_protocols(
     certs: Certificates, loop_name: str, workers: int
 ) -> None:
     """Workers accept connections on one socket."""
+    addresses: list[tuple[str, int] | tuple[str, int, str]]
     addresses = [("127.0.0.1", 0), ("127.0.0.1", 0, "tcp")]
     with activated(
         certs, loop_name, addresses, workers=workers, websocket=True, bind_port=1
