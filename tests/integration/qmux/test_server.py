@@ -321,7 +321,10 @@ async def test_limits_of_connections(certs: Certificates) -> None:
 
 async def test_a_message_above_the_limit(certs: Certificates) -> None:
     """It is refused before it is kept."""
-    async with qmux_served(certs, echo) as served, served.session() as client:
+    async with (
+        qmux_served(certs, echo, close_timeout=0.2) as served,
+        served.session() as client,
+    ):
         await client.send(bytes(1 << 20))
         code, frames = await client.end()
         assert (code, frames[-1].type, frames[-1].numbers[0]) == (1009, 0x1C, 7)
