@@ -213,6 +213,7 @@ class WebSocketLink(asyncio.Protocol):
         "bytes_received",
         "bytes_sent",
         "local_address",
+        "on_lost",
         "peer_certificate",
         "remote_address",
         "server_name",

@@ -12,5 +12,6 @@ def test_no_timer_is_left() -> None:
     end.clock.turn()
     assert end.handler.closed is not None
     assert (end.handler.closed.kind, end.handler.closed.code) == ("application", 0)
+    assert end.ready == 1  # the session hears of both, in this order
     assert end.clock.waiting == 0
     assert end.errors == []
