@@ -35,6 +35,7 @@ __all__ = [
     "PacketNetwork",
     "SessionEvents",
     "SessionLayer",
+    "SessionStream",
     "SockAddr",
     "Stream",
     "TimerHandle",
@@ -413,6 +414,27 @@ class Dialect(Protocol):
     def draft(self) -> int: ...
 
 
+class SessionStream(Protocol):
+    """What the end of a session is told by: its CONNECT stream, or what stands for it."""
+
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def is_acked(self) -> bool:
+        """The peer's transport has received the end."""
+
+    @property
+    def is_stopped(self) -> bool: ...
+    @property
+    def is_reset(self) -> bool: ...
+    @property
+    def buffered(self) -> int: ...
+    @property
+    def fin_received(self) -> bool: ...
+    def set_acked_waiter(self, waiter: Waiter | None) -> None: ...
+    def set_read_waiter(self, waiter: Waiter | None) -> None: ...
+
+
 class LayerSession(Protocol):
     """One session, as the layer below ``_core`` knows it.
 
@@ -462,8 +484,8 @@ class LayerSession(Protocol):
         """The session is established and has not ended."""
 
     @property
-    def stream(self) -> Stream | None:
-        """The stream whose end is the end of the session; None if there is none."""
+    def stream(self) -> SessionStream | None:
+        """What ends with the session, such as its CONNECT stream; None if there is nothing yet."""
 
     # Answering.
 

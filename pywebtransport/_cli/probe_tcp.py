@@ -46,11 +46,12 @@ async def probe_tcp(
     progress = Progress()
     progress.advance("tcp", TCP_HINT)
     connection = WebTransportConnection(config=config)
+    dialer = TcpDialer(config)
     scope = asyncio.timeout(seconds)
     step = "TCP"
     try:
         async with scope:
-            await _connect(config, target, connection, progress, say, found)
+            await _connect(config, target, connection, dialer, progress, say, found)
             step = "WebSocket"
             progress.advance("session", "the server did not answer the request")
             await _open(config, target, connection, say, found)
@@ -64,6 +65,7 @@ async def probe_tcp(
         return status_of(error)
     finally:
         await connection.close()
+        await dialer.finish(asyncio.get_running_loop().time() + config.close_timeout)
     return Status.OK
 
 
@@ -71,6 +73,7 @@ async def _connect(
     config: ClientConfig,
     target: URLParts,
     connection: WebTransportConnection,
+    dialer: TcpDialer,
     progress: Progress,
     say: Callable[[str, str, str], None],
     found: dict[str, Any],
@@ -81,7 +84,6 @@ async def _connect(
     addresses = None
     if proxy is None:
         addresses = await resolve(host, port, family=config.address_family)
-    dialer = TcpDialer(config)
     started = loop.time()
     link = await dialer.dial((host, port), addresses, progress)
     seconds = loop.time() - started

@@ -13,7 +13,7 @@ import logging
 import re
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -184,6 +184,7 @@ class WebSocketLink(asyncio.Protocol):
         alpn: The protocol that was agreed on in the TLS handshake; empty if there was none.
         bytes_sent: All bytes of HTTP and WebSocket.
         bytes_received: The same.
+        on_lost: Called when the TCP connection has ended, some time after the end of the session.
     """
 
     __slots__ = (
@@ -214,6 +215,7 @@ class WebSocketLink(asyncio.Protocol):
         "bytes_received",
         "bytes_sent",
         "local_address",
+        "on_lost",
         "peer_certificate",
         "remote_address",
         "server_name",
@@ -251,12 +253,18 @@ class WebSocketLink(asyncio.Protocol):
         self.alpn = ""
         self.bytes_sent = 0
         self.bytes_received = 0
+        self.on_lost: Callable[[], object] | None = None
 
     # ------------------------------------------------- what the connection uses
 
     def attach(self, records: Records) -> None:
         """Say whose records it carries, before the upgrade is asked for or accepted."""
         self._records = records
+
+    @property
+    def is_lost(self) -> bool:
+        """The TCP connection has ended, or there is none yet."""
+        return self._transport is None
 
     @property
     def unsent(self) -> int:
@@ -379,6 +387,8 @@ class WebSocketLink(asyncio.Protocol):
             )
             exc.__cause__ = cause
         self._tell_closed(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     # -------------------------------------------------------------------- begin
 

@@ -65,6 +65,8 @@ class QMuxConnection:
         on_ready: Called once when the parameters of the peer have arrived, before other events
             (with the legacy framing: soon after ``start``).
         on_drain: Called when the peer asks to end the session soon.
+        on_gone: Called once the link is gone, after this end has closed the connection.
+        failure: What ended the link; None while it is there, and if the other end closed it.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class QMuxConnection:
         "_handler",
         "_is_client",
         "_is_delivering",
+        "_is_gone",
         "_is_scheduled",
         "_limits",
         "_load",
@@ -89,7 +92,9 @@ class QMuxConnection:
         "_timer",
         "_turns",
         "bytes_received",
+        "failure",
         "on_drain",
+        "on_gone",
         "on_ready",
     )
 
@@ -117,11 +122,13 @@ class QMuxConnection:
         self._facts: dict[str, Any] = {}  # about the link, once it is gone
         self._final: bytes | None = None  # the last record, with CONNECTION_CLOSE
         self._is_delivering = self._is_scheduled = False
-        self._ready_told = self._end_told = False
+        self._ready_told = self._end_told = self._is_gone = False
         self._records_received = self._records_sent = 0
         self.bytes_received = 0
         self.on_ready: Callable[[], object] | None = None
         self.on_drain: Callable[[], object] | None = None
+        self.on_gone: Callable[[], object] | None = None
+        self.failure: BaseException | None = None
 
     def start(self, draft: int) -> None:
         """Send the parameters; frames are accepted from now on.
@@ -218,6 +225,7 @@ class QMuxConnection:
             error: Why; None if the other end closed it.
         """
         if self._state.close_info is None:
+            self.failure = error
             reason = "the connection ended without CONNECTION_CLOSE"
             if error is not None:
                 reason = f"{reason}: {error}"
@@ -234,6 +242,11 @@ class QMuxConnection:
             )
             self._deliver()
         self._final = None
+        told, self.on_gone = self.on_gone, None
+        if told is not None:
+            self._call(told)
+        self._is_gone = True
+        self._forget()
 
     # ----------------------------------------------------------------- facts
 
@@ -522,9 +535,10 @@ class QMuxConnection:
     def _tell_ready(self) -> None:
         self._ready_told = True
         self._stop_timer()
-        self._watch()
+        if self._state.close_info is None:
+            self._watch()
         told, self.on_ready = self.on_ready, None
-        if told is not None and self._state.close_info is None:
+        if told is not None:  # also if the end came with them
             self._call(told)
 
     def _tell_end(self, info: CloseInfo) -> None:
@@ -534,9 +548,13 @@ class QMuxConnection:
         handler, self.handler = self._handler, None
         if handler is not None:
             self._call(handler.connection_closed, info)
-        # Nothing is called from now on, and no circle is left.
         self.on_ready = self.on_drain = None
-        self._on_error = _nobody
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is called any more once both ends of this object are told: leave no circle."""
+        if self._is_gone and self._end_told:
+            self._on_error = _nobody
 
     def _call(self, function: Callable[..., object], *args: Any) -> None:
         try:

@@ -109,10 +109,8 @@ class Receiver:
         if not record:
             self._load.idle("empty records")
             return
-        pos = 0
-        if not self.is_ready:
-            pos = self._begin(record)
         try:
+            pos = 0 if self.is_ready else self._begin(record)
             self._frames(record, pos, len(record))
         except (IndexError, StructError):
             raise QMuxConnectionError(_ENCODING, "an integer is cut off") from None

@@ -7,7 +7,15 @@ from typing import Any, Final, Protocol
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
-from .._transport import CloseInfo, Group, LayerSession, SessionEvents, Stream, Transport
+from .._transport import (
+    CloseInfo,
+    Group,
+    LayerSession,
+    SessionEvents,
+    Stream,
+    Transport,
+    Waiter,
+)
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ConfigurationError,
@@ -45,10 +53,16 @@ class SessionTransport(Transport, Protocol):
     Attributes:
         on_ready: Called once when the peer's parameters are in.
         on_drain: Called when the peer asks this end to finish.
+        on_gone: Called once the link is gone, after this end has closed the connection.
     """
 
     on_ready: Callable[[], object] | None
     on_drain: Callable[[], object] | None
+    on_gone: Callable[[], object] | None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the link, if it is known."""
 
     def start(self, draft: int) -> None:
         """The link is a WebSocket with this draft of QMux: our parameters go out at once."""
@@ -107,6 +121,47 @@ class ClientUpgrade(Protocol):
         """
 
 
+class SessionEnd:
+    """The end of a session that this end closed, in the shape of a CONNECT stream.
+
+    The peer knows of it once the WebSocket is closed at both ends.
+    """
+
+    is_stopped = is_reset = False
+    buffered = 0
+
+    __slots__ = ("_acked_waiter", "_read_waiter", "is_closed")
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._acked_waiter: Waiter | None = None
+        self._read_waiter: Waiter | None = None
+
+    @property
+    def is_acked(self) -> bool:
+        """The peer knows of the end, or is gone."""
+        return self.is_closed
+
+    @property
+    def fin_received(self) -> bool:
+        """The peer has ended its side."""
+        return self.is_closed
+
+    def set_acked_waiter(self, waiter: Waiter | None) -> None:
+        self._acked_waiter = waiter
+
+    def set_read_waiter(self, waiter: Waiter | None) -> None:
+        self._read_waiter = waiter
+
+    def reached(self) -> None:
+        """The WebSocket is closed."""
+        self.is_closed = True
+        for waiter in (self._acked_waiter, self._read_waiter):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        self._acked_waiter = self._read_waiter = None
+
+
 class QMuxSession:
     """The session of a connection; created by ``QMuxSessions``.
 
@@ -129,13 +184,13 @@ class QMuxSession:
         offered_protocols: The application protocols that the client offers, in its order.
         application_protocol: What the server chose.
         draining: The peer asked this end to finish.
+        stream: What tells whether the peer knows of the end; None before this end closes.
     """
 
     # The compiled code asks for these shortcuts of HTTP/3, and takes the methods without them.
     stream_way = None
     datagram_way = None
     dialect = None
-    stream = None
 
     __slots__ = (
         "_datagram_limit",
@@ -165,6 +220,7 @@ class QMuxSession:
         "session_id",
         "state",
         "status",
+        "stream",
     )
 
     def __init__(
@@ -200,6 +256,7 @@ class QMuxSession:
         self.session_id = -1 if self.is_client else 0
         self.draining = False
         self._drain_sent = False
+        self.stream: SessionEnd | None = None
         self._is_ready = False  # the peer's parameters are in
         self._opened = [0, 0]  # streams, by bool(unidirectional)
         self._received = [0, 0]
@@ -535,7 +592,9 @@ class QMuxSession:
             return
         reason = cut_reason(reason).decode()
         if self.is_live:
+            self.stream = end = SessionEnd()
             self._end()
+            self._quic.on_gone = end.reached
             self._quic.close(code, reason)
         else:
             self._withdraw()

@@ -65,6 +65,7 @@ class QMuxSessions:
 
     __slots__ = (
         "_closed",
+        "_ending",
         "_events",
         "_is_used",
         "_legacy",
@@ -93,6 +94,7 @@ class QMuxSessions:
         self._legacy = legacy
         self.session: QMuxSession | None = None
         self.loss: Exception | None = None
+        self._ending: QMuxSession | None = None
         self._is_used = False  # a session was requested
         self._was_answered = False  # with something else than a session
         self._closed = False
@@ -181,7 +183,7 @@ class QMuxSessions:
     @property
     def failure(self) -> WebTransportError | None:
         """What ended the link, if it is known."""
-        failure = getattr(self.quic, "failure", None)
+        failure = self.quic.failure
         return failure if isinstance(failure, WebTransportError) else None
 
     def streams_opened(self, unidirectional: bool) -> int:
@@ -268,13 +270,15 @@ class QMuxSessions:
         session, self.session = self.session, None
         if session is not None:
             self._opened = (session.streams_opened(False), session.streams_opened(True))
+            self._ending = session
             self._was_answered = session.status not in (None, 200)
 
     # The end.
 
     def closing_sessions(self) -> Sequence[LayerSession]:
-        """Return nothing: the end of the session is that of the connection, which waits for it."""
-        return ()
+        """Return the session if this end has closed it, and the peer may not know yet."""
+        ending = self._ending
+        return () if ending is None or ending.stream is None else (ending,)
 
     def send_goaway(self) -> None:
         """Ask the peer to finish, if it understands that."""

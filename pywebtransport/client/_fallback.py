@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._loop import RemoteAddress, connect_staggered, resolve
@@ -14,6 +15,7 @@ from ..config import ClientConfig
 from ..utils._checks import NEVER
 from ..utils._hosts import host_and_port
 from ..utils._tls_contexts import ClientTls, client_tls_over_tcp
+from ..utils._waiters import Waiters
 from ._connecting import Progress
 from ._racing import Lane, Memory, run_race
 
@@ -109,6 +111,10 @@ class Fallback:
         for task in tuple(self._attempts):
             task.cancel()
 
+    async def finish(self, deadline: float) -> None:
+        """As ``TcpDialer.finish``."""
+        await self._dialer.finish(deadline)
+
 
 class TcpDialer:
     """Connects one client by TCP and TLS, through the proxy of its configuration if it has one.
@@ -124,6 +130,8 @@ class TcpDialer:
         require_websockets()
         self._config = config
         self._tls: ClientTls | None = None
+        self._links: set[ClientLink] = set()
+        self._link_ended = Waiters()
 
     async def dial(
         self, origin: _Origin, addresses: Sequence[RemoteAddress] | None, progress: Progress
@@ -161,7 +169,31 @@ class TcpDialer:
         dialled = await connect_staggered(
             addresses, attempt, delay=config.happy_eyeballs_delay, failures=progress.failures
         )
-        return dialled.link
+        link = dialled.link
+        if not link.is_lost:
+            self._links.add(link)
+            link.on_lost = partial(self._lost, link)
+        return link
+
+    async def finish(self, deadline: float) -> None:
+        """Wait until all TCP connections have ended; those that have not by then are dropped.
+
+        Args:
+            deadline: By the clock of the running event loop.
+
+        Cancellation: they are dropped at once.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            while self._links and (left := deadline - loop.time()) > 0:
+                await self._link_ended.wait(left)
+        finally:
+            for link in tuple(self._links):
+                link.abort()
+
+    def _lost(self, link: ClientLink) -> None:
+        self._links.discard(link)
+        self._link_ended.wake()
 
 
 class _Dialled:

@@ -86,3 +86,12 @@ class ServerStats:
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as a dictionary."""
         return asdict(self)
+
+    def findings(self) -> list[str]:
+        """What looks wrong in the counters."""
+        found = []
+        if self.handler_errors:
+            found.append(f"{self.handler_errors} session handlers raised")
+        if self.protocol_errors:
+            found.append(f"{self.protocol_errors} connections broke a protocol rule")
+        return found

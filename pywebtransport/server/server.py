@@ -35,7 +35,7 @@ from ..utils._tasks import start_task
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
-from ._answering import Answering
+from ._answering import Answering, is_among
 from ._binding import listen_on
 from ._certificates import CertificateWatch, with_certificates
 from ._collector import CollectorSeat
@@ -404,6 +404,7 @@ class WebTransportServer(EventEmitter):
         deadline = loop.time() + close_timeout
         worker = current_worker()
         ending = loop.create_task(self.tcp.stop(timeout + spread))
+        waits = False  # for clients that answer the end: not if this is cancelled before
         try:
             if worker is not None:
                 worker.closing(self)
@@ -437,6 +438,7 @@ class WebTransportServer(EventEmitter):
                 await close_all(
                     list(self._connections), "server shutdown", deadline - close_timeout / 5
                 )
+                waits = True
         finally:
             if self._draining is not None:
                 self._draining.stop()
@@ -458,7 +460,7 @@ class WebTransportServer(EventEmitter):
                     what="handlers" if self.http_requests.tasks else "session handlers",
                 )
                 await self.tcp.stop(0.0)  # its task may have been cancelled before it began
-                await self._links.end(deadline - loop.time())
+                await self._links.end(deadline - loop.time() if waits else 0.0)
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
             finally:
@@ -570,10 +572,7 @@ class WebTransportServer(EventEmitter):
             most = getattr(self._config, limit)
             if used > 0.9 * most:
                 issues.append(f"{used} of {limit}={most}{what} in use")
-        if stats.handler_errors:
-            issues.append(f"{stats.handler_errors} session handlers raised")
-        if stats.protocol_errors:
-            issues.append(f"{stats.protocol_errors} connections broke a protocol rule")
+        issues += stats.findings()
         engine = {} if self._endpoint is None else self._endpoint.quic.stats()
         issues += self._losses.findings(engine)
         if self._certificates is not None:
@@ -756,7 +755,7 @@ class WebTransportServer(EventEmitter):
 
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
-        return origins is None or _allowed(origin, origins)
+        return origins is None or is_among(origin, origins)
 
     def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
         """A client sent an HTTP request (deliver phase)."""
@@ -891,8 +890,3 @@ def check_server_config(config: Any) -> None:
     """
     if config is not None:
         check_instance("config", config, ServerConfig)
-
-
-def _allowed(origin: str, origins: tuple[str, ...]) -> bool:
-    """Origins are compared as serialised (RFC 6454), scheme and host without case."""
-    return "*" in origins or origin.lower() in {item.lower() for item in origins}

@@ -6,6 +6,7 @@ The client is the library ``websockets`` with the frames of QMux written out her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -176,7 +177,8 @@ class QMuxServed:
         async with self.websocket(path, names, **options) as socket:
             client = QMuxClient(socket)
             if parameters and (socket.subprotocol or "").startswith("qmux"):
-                await client.send(parameters)
+                with contextlib.suppress(websockets.ConnectionClosed):  # as fast as the handler
+                    await client.send(parameters)
             yield client
 
     def websocket(self, path: str = "/", names: Sequence[str] = (), **options: Any) -> Any:

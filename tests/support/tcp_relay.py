@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from .ports import free_port_of_both
+from .processes import PythonProcess
 
-__all__ = ["TcpRelay", "http_proxy", "tcp_relay"]
+__all__ = ["TcpRelay", "http_proxy", "relay_process", "tcp_relay"]
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -111,6 +113,16 @@ async def tcp_relay(target: int, *, port: int | None = None) -> AsyncIterator[Tc
         yield relay
 
 
+@contextmanager
+def relay_process(target: int) -> Iterator[int]:
+    """As ``tcp_relay``, in a process of its own; its port."""
+    process = PythonProcess("-m", "tests.support.tcp_relay", str(target))
+    try:
+        yield int(process.read_line())
+    finally:
+        process.kill()
+
+
 @asynccontextmanager
 async def http_proxy(credentials: str | None = None) -> AsyncIterator[TcpRelay]:
     """Open an HTTP proxy.
@@ -144,3 +156,13 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
     with contextlib.suppress(OSError):
         writer.write_eof()
+
+
+async def _main(target: int) -> None:
+    async with tcp_relay(target) as relay:
+        print(relay.port, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import websockets
 
-from pywebtransport import ServerApp, WebTransportClient
+from pywebtransport import WebTransportClient
 from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_client_config
-from tests.support.qmux_server import QMuxServed, qmux_served, stream, varint
+from tests.support.leaks import ExpectedLogs
+from tests.support.qmux_server import QMuxServed, qmux_served, varint
 from tests.support.steps import until
 
 Log = pytest.LogCaptureFixture
@@ -88,17 +89,19 @@ async def test_what_a_handler_sees(certs: Certificates) -> None:
         )
         await session.wait_closed()
 
-    async with qmux_served(certs, {"/room/{name}": handler}) as served:
-        async with served.session("/room/blue", additional_headers={"x-token": "t"}) as client:
-            address = client.socket.local_address
-            await until(lambda: bool(seen))
+    async with (
+        qmux_served(certs, {"/room/{name}": handler}) as served,
+        served.session("/room/blue", additional_headers={"x-token": "t"}) as client,
+    ):
+        address = client.socket.local_address
+        await until(lambda: bool(seen))
     assert seen == {
         "path": "/room/blue",
         "headers": "t",
         "remote": address,
         "offered": (),
         "reliability": "reliable-only",
-        "params": {"name": "blue"},
+        "params": ("blue",),
     }
 
 
@@ -123,10 +126,12 @@ async def test_subprotocols(certs: Certificates, offered: list[str], chosen: str
         seen.append(session.application_protocol)
         await echo(session)
 
-    async with qmux_served(certs, handler, application_protocols=["chat"]) as served:
-        async with served.session("/", offered) as client:
-            assert client.socket.subprotocol == chosen
-            assert await client.echo(0, b"x") == b"x"
+    async with (
+        qmux_served(certs, handler, application_protocols=["chat"]) as served,
+        served.session("/", offered) as client,
+    ):
+        assert client.socket.subprotocol == chosen
+        assert await client.echo(0, b"x") == b"x"
     assert seen == [chosen.partition(".")[2] or None]
 
 
@@ -183,8 +188,10 @@ async def test_origins(certs: Certificates) -> None:
         assert served.server.refresh_stats().origins_rejected == 1
 
 
-async def test_a_handler_that_raises(certs: Certificates, caplog: Log) -> None:
+async def test_a_handler_that_raises(certs: Certificates, expected_logs: ExpectedLogs) -> None:
     """Before its answer the client gets 500, later the session ends with code 1."""
+
+    expected_logs("of a test")
 
     async def fails(session: WebTransportSession) -> None:
         raise RuntimeError("of a test")
@@ -204,7 +211,6 @@ async def test_a_handler_that_raises(certs: Certificates, caplog: Log) -> None:
         )  # fmt: skip
         assert code == 1000
         assert served.server.refresh_stats().handler_errors == 2
-    caplog.clear()
 
 
 async def test_close_codes_of_both_ends(certs: Certificates) -> None:
@@ -315,7 +321,10 @@ async def test_limits_of_connections(certs: Certificates) -> None:
 
 async def test_a_message_above_the_limit(certs: Certificates) -> None:
     """It is refused before it is kept."""
-    async with qmux_served(certs, echo) as served, served.session() as client:
+    async with (
+        qmux_served(certs, echo, close_timeout=0.2) as served,
+        served.session() as client,
+    ):
         await client.send(bytes(1 << 20))
         code, frames = await client.end()
         assert (code, frames[-1].type, frames[-1].numbers[0]) == (1009, 0x1C, 7)
@@ -338,7 +347,7 @@ async def test_the_access_log_names_the_transport(certs: Certificates, caplog: L
     texts = [re.sub(r"\S+:\d+|[\d.]+ms", "_", record.getMessage()) for record in lines]
     assert texts == [
         '_ "CONNECT /echo" 200 _ origin=-',
-        '_ "CONNECT /echo WebSocket" 200 _ origin=https://a.test',
+        '_ "CONNECT /echo?… WebSocket" 200 _ origin=https://a.test',
         '_ "CONNECT /no WebSocket" 404 _ origin=-',
     ]
     assert [vars(record)["transport"] for record in lines] == ["quic", "websocket", "websocket"]
@@ -397,7 +406,7 @@ async def test_one_port_for_a_page_a_websocket_and_a_session(
     async def socket(websocket: Any) -> None:
         await websocket.accept()
         await websocket.send_text("socket")
-        await websocket.close()
+        await websocket.receive()
 
     web = Starlette(routes=[Route("/", page), WebSocketRoute("/ws", socket)])
     async with (
@@ -417,15 +426,17 @@ async def test_sessions_of_an_asgi_application(certs: Certificates) -> None:
     """Paths without a route belong to it, over WebSocket as over HTTP/3."""
     from pywebtransport.asgi import WebTransportRouter
 
-    web = WebTransportRouter()
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    web = WebTransportRouter(nothing)
 
     @web.route("/wt")
     async def handle(session: Any) -> None:
         await echo(session)
 
-    async with qmux_served(certs, {}, mount=web) as served:
-        async with served.session("/wt") as session:
-            assert await session.echo(0, b"x") == b"x"
+    async with qmux_served(certs, {}, mount=web) as served, served.session("/wt") as session:
+        assert await session.echo(0, b"x") == b"x"
 
 
 # ---------------------------------------------------------------------- the older framing
@@ -447,10 +458,3 @@ async def test_the_older_framing(certs: Certificates) -> None:
             if message[0] == 0x09:
                 break
         assert answer == b"hello"
-
-
-def app_of(served: QMuxServed) -> ServerApp:
-    return served.app
-
-
-__all__ = ["echo", "rejected", "stream"]

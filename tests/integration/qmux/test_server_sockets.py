@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from pywebtransport._loop import bind_udp_sockets
+from pywebtransport._loop.sockets import BindAddress
 from pywebtransport.exceptions import ConfigurationError, ServerError
 from pywebtransport.server import WebTransportServer
 from pywebtransport.testing import Network
@@ -31,19 +33,12 @@ def server_of(certs: Certificates, **fields: Any) -> WebTransportServer:
 @contextmanager
 def bound_pair(*, is_listening: bool = True) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A UDP and a TCP socket on one port, as systemd has them."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-    ):
-        while True:
-            udp.bind(("127.0.0.1", 0))
-            with suppress(OSError):
-                tcp.bind(udp.getsockname())
-                break
-            udp.close()
+    tcp: list[socket.socket] = []
+    (udp,) = bind_udp_sockets([BindAddress(socket.AF_INET, ("127.0.0.1", 0))], tcp)
+    with udp, tcp[0]:
         if is_listening:
-            tcp.listen()
-        yield udp, tcp
+            tcp[0].listen()
+        yield udp, tcp[0]
 
 
 async def status_of(certs: Certificates, port: int) -> bytes:
@@ -178,6 +173,7 @@ async def test_started_for_sockets_of_both_protocols(
     certs: Certificates, loop_name: str, workers: int
 ) -> None:
     """Workers accept connections on one socket."""
+    addresses: list[tuple[str, int] | tuple[str, int, str]]
     addresses = [("127.0.0.1", 0), ("127.0.0.1", 0, "tcp")]
     with activated(
         certs, loop_name, addresses, workers=workers, websocket=True, bind_port=1

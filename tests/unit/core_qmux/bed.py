@@ -275,8 +275,10 @@ class Bed:
     async def __aexit__(self, *_: object) -> None:
         for connection in self.connections:
             await connection.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:  # their sessions have ended
+            await asyncio.wait(self._tasks)
+        self._tasks.clear()
+        self.connections.clear()
+        self.sessions.clear()  # what refers to this object is forgotten
         if self.failures:
             raise ExceptionGroup("handlers failed", self.failures)  # type: ignore[type-var]

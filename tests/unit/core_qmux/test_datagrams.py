@@ -9,6 +9,7 @@ import pytest
 from pywebtransport import WebTransportSession
 from pywebtransport.exceptions import DatagramTooLargeError, SessionClosedError
 from pywebtransport.serializer import JSONSerializer
+from tests.support.steps import until
 
 from .bed import Bed
 
@@ -128,12 +129,13 @@ async def test_a_session_may_have_a_smaller_queue_of_its_own() -> None:
 
 async def test_nobody_receives_after_the_end() -> None:
     async with Bed(stay) as bed, bed.session() as session:
+        far = bed.sessions[0]
         await session.datagrams.send(b"1")
+        await until(far.datagrams.get_receive_buffer_size)
         await session.close(code=4)
         with pytest.raises(SessionClosedError) as caught:
             await session.datagrams.send(b"2")
         assert caught.value.code == 4
-        far = bed.sessions[0]
         await far.wait_closed()
         assert await far.datagrams.receive() == b"1"
         with pytest.raises(SessionClosedError):
