@@ -15,6 +15,7 @@ from typing import Final
 
 from ..exceptions import (
     CertificateError,
+    ConnectionError,
     HandshakeError,
     ProxyError,
     TimeoutError,
@@ -153,6 +154,7 @@ async def dial(
     Raises:
         CertificateError: The server's certificate is not accepted.
         HandshakeError: TLS failed in another way.
+        ConnectionError: The server ended the connection in the TLS handshake.
         UnreachableError: Nothing listens there.
         TimeoutError: It took too long.
         ConfigurationError: The library ``websockets`` is not installed.
@@ -189,8 +191,10 @@ async def _connect(
     if tls is None:
         await loop.create_connection(lambda: link, sock=sock)
         return
-    raw, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+    raw, early = await loop.create_connection(_BeforeTls, sock=sock)
     try:
+        if early.has_data:  # TLS would wait for what it does not get
+            raise _no_tls(where, "the server speaks first")
         # TLS keeps what the kernel does not take: the link asks it how much that is.
         raw.set_write_buffer_limits(high=0)
         transport = await loop.start_tls(
@@ -205,7 +209,7 @@ async def _connect(
         if transport is None or secured is None or transport.is_closing():
             raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection")
         if link.bytes_received:
-            raise ConnectionAbortedError(errno.ECONNABORTED, "the server sent bytes unasked")
+            raise _no_tls(where, "the server sent bytes unasked")
         tls.check_leaf(secured.getpeercert(True), where)
         link.connection_made(transport)
     except ssl.SSLCertVerificationError as error:
@@ -219,10 +223,31 @@ async def _connect(
     except OSError as error:
         abort(raw)
         text = printable(getattr(error, "reason", None) or explain_os_error(error))
-        raise HandshakeError(f"TLS failed with {where}: {text}", handshake_stage="tls") from error
+        if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError):
+            # As when a server restarts, or has too much to do: a later attempt may succeed.
+            raise ConnectionError(
+                f"the TCP connection to {where} was lost in the TLS handshake"
+                + (f": {text}" if text else ""),
+                details={"errno": error.errno},
+            ) from error
+        raise _no_tls(where, text) from error
     except BaseException:
         abort(raw)
         raise
+
+
+class _BeforeTls(asyncio.Protocol):
+    """Has the connection until TLS begins."""
+
+    has_data = False
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a server that waits for none of ours."""
+        self.has_data = True
+
+
+def _no_tls(where: str, reason: str) -> HandshakeError:
+    return HandshakeError(f"TLS failed with {where}: {reason}", handshake_stage="tls")
 
 
 async def _open(address: RemoteAddress, where: str) -> socket.socket:

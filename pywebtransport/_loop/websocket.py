@@ -122,12 +122,14 @@ class _Library:
 
     def __init__(self) -> None:
         require("websockets", extra="fallback")
-        from websockets import exceptions, frames, headers, http11
+        from websockets import exceptions, frames, headers, http11, protocol
         from websockets.client import ClientProtocol
         from websockets.datastructures import Headers
         from websockets.server import ServerProtocol
         from websockets.uri import WebSocketURI
 
+        self.Open: Final = protocol.Protocol
+        self.SERVER: Final = protocol.Side.SERVER
         self.Client: Final = ClientProtocol
         self.Server: Final = ServerProtocol
         self.Headers: Final = Headers
@@ -182,6 +184,40 @@ class WebSocketLink(asyncio.Protocol):
         bytes_received: The same.
         on_lost: Called when the TCP connection has ended, some time after the end of the session.
     """
+
+    __slots__ = (
+        "_can_send",
+        "_closing",
+        "_deadline",
+        "_deadlines",
+        "_flush",
+        "_fragments",
+        "_heard",
+        "_idle_frames",
+        "_is_discarding",
+        "_is_open",
+        "_is_paused",
+        "_is_reading",
+        "_last_unsent",
+        "_library",
+        "_loop",
+        "_options",
+        "_pong",
+        "_records",
+        "_silent",
+        "_stalled",
+        "_ticker",
+        "_transport",
+        "_ws",
+        "alpn",
+        "bytes_received",
+        "bytes_sent",
+        "local_address",
+        "on_lost",
+        "peer_certificate",
+        "remote_address",
+        "server_name",
+    )
 
     is_client: bool
 

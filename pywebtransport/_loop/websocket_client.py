@@ -32,6 +32,8 @@ class ClientLink(WebSocketLink):
         options: Limits.
     """
 
+    __slots__ = ("_head_size", "_on_answer")
+
     is_client = True
 
     def __init__(self, server_name: str = "", options: LinkOptions | None = None) -> None:

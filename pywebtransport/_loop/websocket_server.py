@@ -13,7 +13,6 @@ from .websocket import LinkOptions, WebSocketLink, quiet, write_head
 
 if TYPE_CHECKING:
     from websockets.http11 import Request, Response
-    from websockets.server import ServerProtocol
 
 __all__ = ["ServerLink"]
 
@@ -46,6 +45,21 @@ class ServerLink(WebSocketLink):
         headers: The other header fields, except those of the upgrade itself.
         offered: The subprotocols that the client offers.
     """
+
+    __slots__ = (
+        "_head",
+        "_is_held",
+        "_is_wanted",
+        "_on_end",
+        "_on_request",
+        "_response",
+        "_searched",
+        "authority",
+        "headers",
+        "offered",
+        "origin",
+        "path",
+    )
 
     is_client = False
 
@@ -94,9 +108,10 @@ class ServerLink(WebSocketLink):
             lines.append(("Sec-WebSocket-Protocol", subprotocol))
         head = write_head("HTTP/1.1 101 Switching Protocols", lines)
         self._is_held, self._response = False, None
-        ws = self._server_protocol
-        ws.send_response(response)
-        ws.data_to_send()  # the same without our header fields
+        # The one of the handshake would keep the request.
+        self._ws = self._library.Open(
+            self._library.SERVER, max_size=self._options.max_record_size, logger=quiet
+        )
         self._write([head])
         self._opened()
         return True
@@ -132,12 +147,6 @@ class ServerLink(WebSocketLink):
         self._over()
 
     # ------------------------------------------------------------------ internal
-
-    @property
-    def _server_protocol(self) -> ServerProtocol:
-        ws = self._ws
-        assert isinstance(ws, self._library.Server)
-        return ws
 
     def _over(self) -> None:
         self._is_held, self._response = False, None
@@ -189,7 +198,7 @@ class ServerLink(WebSocketLink):
             self._answer(HTTPStatus.BAD_REQUEST)
         else:
             self.offered = names
-            self._ws, self._response, self._is_held = ws, response, True
+            self._response, self._is_held = response, True
             self._stop_waiting()
             self._on_request(self)
 

@@ -78,6 +78,7 @@ class QMuxConnection:
         "_handler",
         "_is_client",
         "_is_delivering",
+        "_is_gone",
         "_is_scheduled",
         "_limits",
         "_load",
@@ -121,7 +122,7 @@ class QMuxConnection:
         self._facts: dict[str, Any] = {}  # about the link, once it is gone
         self._final: bytes | None = None  # the last record, with CONNECTION_CLOSE
         self._is_delivering = self._is_scheduled = False
-        self._ready_told = self._end_told = False
+        self._ready_told = self._end_told = self._is_gone = False
         self._records_received = self._records_sent = 0
         self.bytes_received = 0
         self.on_ready: Callable[[], object] | None = None
@@ -243,7 +244,9 @@ class QMuxConnection:
         self._final = None
         told, self.on_gone = self.on_gone, None
         if told is not None:
-            told()
+            self._call(told)
+        self._is_gone = True
+        self._forget()
 
     # ----------------------------------------------------------------- facts
 
@@ -545,9 +548,13 @@ class QMuxConnection:
         handler, self.handler = self._handler, None
         if handler is not None:
             self._call(handler.connection_closed, info)
-        # Nothing is called from now on, and no circle is left.
         self.on_ready = self.on_drain = None
-        self._on_error = _nobody
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is called any more once both ends of this object are told: leave no circle."""
+        if self._is_gone and self._end_told:
+            self._on_error = _nobody
 
     def _call(self, function: Callable[..., object], *args: Any) -> None:
         try:

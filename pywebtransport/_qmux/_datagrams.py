@@ -12,15 +12,14 @@ __all__ = ["DatagramQueue", "largest_datagram"]
 
 _PRIORITIES: Final = 3
 _HEAD: Final = b"\x31"
+_LENGTHS: Final = ((1, 0x3F), (2, 0x3FFF), (4, 0x3FFF_FFFF))
+"""Bytes of an integer, and the largest one that they hold."""
 
 
 def largest_datagram(frame_size: int) -> int:
     """Return how many bytes fit into a DATAGRAM frame with a length, of at most this size."""
     room = frame_size - 1
-    for size, most in ((1, 0x3F), (2, 0x3FFF), (4, 0x3FFF_FFFF)):
-        if room - size <= most:
-            return max(0, room - size)
-    return room - 8
+    return max(0, room - 8, *(min(room - size, most) for size, most in _LENGTHS))
 
 
 class DatagramQueue:

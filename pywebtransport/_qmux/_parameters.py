@@ -18,6 +18,8 @@ _RESET_STREAM_AT: Final = 0x1D
 _RECORD_SIZE: Final = 0x0571C59429CD0845
 _DRAIN: Final = 0x2B76E4D19A5F3C08  # private: "I understand DRAIN"
 
+_MOST: Final = 256
+
 # Identifier -> field of ``Parameters``.
 _NUMBERS: Final = {
     0x01: "max_idle_timeout",
@@ -100,6 +102,8 @@ def parse_parameters(body: bytes, draft: int) -> Parameters:
         if identifier in seen:
             raise _bad(f"parameter {identifier:#x} comes twice")
         seen.add(identifier)
+        if len(seen) > _MOST:
+            raise _bad("there are too many parameters")
         if identifier in _NUMBERS:
             _set_number(parameters, _NUMBERS[identifier], value)
         elif identifier in _FLAGS and not (identifier == _RESET_STREAM_AT and draft < 2):

@@ -8,7 +8,7 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 from .._transport import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
@@ -18,6 +18,7 @@ GNUTLS_VERSION: Final[str]
 QLOG_SUPPORTED: Final[bool]
 
 _Buffer = bytes | bytearray | memoryview
+_T = TypeVar("_T")
 
 @final
 class CloseInfo:
@@ -65,6 +66,13 @@ class EagerTurn:
         if it is done there, and otherwise as if it were an ``asyncio.Future``.
 
         It is shaped like one, but no subclass.
+        """
+    def run(self, work: Callable[[_T], object], argument: _T) -> None:
+        """Call ``work(argument)``, for a transport in Python; then tasks continue whose futures
+        are done because of it, as within ``QuicEndpoint.receive()``.
+
+        At least one of them does; those for which there is no time here continue in the next turn
+        of the event loop.
         """
 
 @final

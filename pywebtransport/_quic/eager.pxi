@@ -47,6 +47,10 @@ cdef extern from "Python.h":
     void PyErr_SetObject(object kind, object value) noexcept
 
 cdef enum:
+    RUN_SLICE = 2_000_000      # nanoseconds for the tasks that run() lets continue
+    RUN_MOST = 128             # and how many they are
+
+cdef enum:
     E_WAITING
     E_DONE
     E_FAILED
@@ -78,6 +82,14 @@ cdef class EagerTurn:
             # In debug mode, the loop reports slow callbacks by name: it has to see each task.
             turn = _eager_turns[loop] = EagerTurn(not loop.get_debug())
         return turn
+
+    def run(self, work, argument):
+        cdef bint opened = self._open()
+        try:
+            work(argument)
+        finally:
+            if opened:
+                self._close(_clock() + RUN_SLICE, RUN_MOST)
 
     cpdef EagerFuture create_future(self, loop):
         cdef EagerFuture future = EagerFuture.__new__(EagerFuture)

@@ -66,7 +66,7 @@ class HttpProxy:
                 key=key, value=shown, reason=f"{why}; {reason}" if why else reason
             )
 
-        if not isinstance(url, str) or not (url.isascii() and url.isprintable()):
+        if not (isinstance(url, str) and url.isprintable()):
             raise refused()
         match = _URL.fullmatch(url) if len(url) <= _LONGEST else None
         if match is None:

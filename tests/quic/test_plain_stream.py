@@ -6,6 +6,7 @@ import gc
 import random
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -597,3 +598,62 @@ def test_wrong_arguments_change_nothing(wire: Wire) -> None:
         stream.skip(1)
     assert (stream.is_reset, stream.is_stopped, stream.fin_received) == (False, False, False)
     assert wire.news == []
+
+
+# ------------------------------------------------------------------------ in any order
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_in_any_order_credit_and_ends_are_told_once(wire: Wire, seed: int) -> None:
+    rng = random.Random(seed)
+    stream = wire.stream()
+    waiters: list[Waiter] = []
+    closed: list[Plain] = []
+    stream.on_closed = closed.append
+    put_back = 0  # bytes that are buffered, and whose credit was given before
+
+    def read() -> None:
+        nonlocal put_back
+        with suppress(StreamError):
+            data = stream.read(rng.randrange(1, 400)) or b""
+            put_back = max(0, put_back - len(data))
+            if rng.random() < 0.3:
+                stream.unread(data)
+                put_back += len(data)
+
+    def wait() -> None:
+        waiter = Waiter()
+        waiters.append(waiter)
+        rng.choice((stream.set_read_waiter, stream.set_write_waiter, stream.set_acked_waiter))(
+            waiter
+        )
+
+    def write() -> None:
+        if stream.can_write:
+            stream.write(bytes(rng.randrange(300)), rng.random() < 0.1)
+
+    def feed() -> None:
+        if not (stream.fin_received or stream.is_reset or stream.is_closed):
+            stream.feed(rng.randbytes(rng.randrange(600)), rng.random() < 0.05)
+
+    often = [feed, read, wait, write, wire.turn, lambda: wire.take(stream)]
+    seldom = [
+        lambda: stream.peer_reset(1),
+        lambda: stream.peer_stopped(2),
+        lambda: stream.stop_sending(3),
+        lambda: stream.reset(4),
+        stream.mark_acked,
+        stream.close_stream,
+    ]
+    for _ in range(rng.randrange(300)):
+        rng.choice(seldom if rng.random() < 0.02 else often)()
+        put_back = min(put_back, stream.buffered)  # an end drops all
+        assert wire.credit == stream.bytes_received - stream.buffered + put_back
+        assert stream.ends <= 1
+        assert all(waiter.woken <= 1 for waiter in waiters)
+    stream.close_stream()
+    wire.turn()
+    assert closed == [stream]
+    closed.clear()
+    stream.release()
+    assert (wire.credit, stream.buffered, stream.ends) == (stream.bytes_received, 0, 1)

@@ -56,7 +56,7 @@ def test_name_for_messages_has_brackets_and_no_password() -> None:
         ("http://proxy:3128?q", ""),
         ("http://pro xy:3128", ""),
         ("http://proxy:3128\n", ""),
-        ("http://pröxy:3128", ""),
+        ("http://prö\u200bxy:3128", ""),
         ("http://proxy:0", "the port is 0"),
         ("http://proxy:65536", "the port is 65536"),
         ("http://1.2.3:80", "not an IPv4 address"),

@@ -34,6 +34,7 @@ from pywebtransport.exceptions import (
     ProxyError,
     TimeoutError,
     UnreachableError,
+    is_retriable_error,
 )
 from pywebtransport.utils._tls_contexts import client_tls_over_tcp
 from tests.support.certificates import Certificates, Pair
@@ -266,8 +267,9 @@ async def test_a_server_that_closes_in_the_handshake(certs: Certificates) -> Non
 
     async with serving(serve) as address:
         tls = client_tls_over_tcp(ClientConfig(ca_certs=certs.authority.certfile))
-        with pytest.raises(HandshakeError):
+        with pytest.raises(ConnectionError, match="lost in the TLS handshake") as caught:
             await dial(address, server_name="localhost", tls=tls, timeout=10.0)
+        assert is_retriable_error(caught.value)
 
 
 async def test_a_server_that_is_silent_in_the_handshake(certs: Certificates) -> None:

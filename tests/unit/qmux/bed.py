@@ -133,7 +133,7 @@ class Handler:
         self.available: list[bool] = []
         self.writable = 0
         self.closed: CloseInfo | None = None
-        self.on_stream: Callable[[QMuxStream], object] = self.streams.append
+        self.on_stream: Callable[[QMuxStream], object] = lambda stream: None
 
     def handshake_completed(self) -> None:
         raise AssertionError("that is for the layer above to call")
@@ -144,6 +144,7 @@ class Handler:
 
     def stream_ready(self, stream: QMuxStream) -> None:
         stream.sink = None
+        self.streams.append(stream)
         self.on_stream(stream)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
@@ -194,6 +195,10 @@ class End:
         self.ready = 0
         self.connection.on_ready = self._on_ready
         self.connection.start(draft)
+
+    def connection_streams(self) -> list[QMuxStream]:
+        """The streams that the peer opened and that are not closed."""
+        return [stream for stream in self.handler.streams if not stream.is_closed]
 
     def _on_ready(self) -> None:
         self.ready += 1

@@ -239,7 +239,7 @@ def test_case(record: str, code: int) -> None:
 def test_case_in_the_record_of_the_parameters() -> None:
     end = server()
     check_closed(end, end.feed(PARAMETERS_02.hex() + "01"), ENCODING)
-    assert end.ready == 0
+    assert end.clock.waiting == 0
 
 
 def test_case_37_more_than_the_connection_may_have() -> None:
