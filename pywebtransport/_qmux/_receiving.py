@@ -66,8 +66,8 @@ class Receiver:
         "_last_answer",
         "_last_ping",
         "_load",
-        "_local_bit",
-        "_local_uni",
+        "_our_bit",
+        "_our_uni",
         "_peer_uni",
         "_state",
         "became_available",
@@ -84,9 +84,9 @@ class Receiver:
     def __init__(self, state: State, load: QMuxLoad, *, is_client: bool) -> None:
         self._state = state
         self._load = load
-        self._local_bit = 0 if is_client else 1
-        self._local_uni = 2 | self._local_bit
-        self._peer_uni = 3 ^ self._local_bit
+        self._our_bit = 0 if is_client else 1
+        self._our_uni = 2 | self._our_bit
+        self._peer_uni = 3 ^ self._our_bit
         self._last_ping = -1
         self._last_answer = -1
         self._credit_frames = 0
@@ -119,7 +119,7 @@ class Receiver:
         state = self._state
         streams = state.streams
         data = state.data
-        local_uni = self._local_uni
+        local_uni = self._our_uni
         while pos < end:
             kind = record[pos]
             if not 0x08 <= kind <= 0x0F:
@@ -242,7 +242,7 @@ class Receiver:
         state = self._state
         unidirectional = stream_id & 2 != 0
         number = stream_id >> 2
-        if stream_id & 1 == self._local_bit:
+        if stream_id & 1 == self._our_bit:
             if number >= state.opened[unidirectional]:
                 raise QMuxConnectionError(_STATE, "this end has not opened the stream", kind)
             return None
@@ -267,7 +267,7 @@ class Receiver:
         return stream
 
     def _receiving(self, stream_id: int, kind: int) -> QMuxStream | None:
-        if stream_id & 3 == self._local_uni:
+        if stream_id & 3 == self._our_uni:
             raise QMuxConnectionError(_STATE, "the stream only sends", kind)
         stream: QMuxStream | None = self._state.streams.get(stream_id)
         return self._unknown(stream_id, kind) if stream is None else stream
