@@ -189,7 +189,7 @@ class Receiver:
                     pos = stop
                     continue
                 if not size and not fin:
-                    state.new.append(stream)
+                    state.tell_new(stream)
             elif not size and not fin:
                 self._load.idle("frames without data")
             upto = offset + size
@@ -263,7 +263,7 @@ class Receiver:
         stream.sink = self.sink
         state.streams[stream_id] = stream
         if not 0x08 <= kind <= 0x0F:
-            state.new.append(stream)
+            state.tell_new(stream)
         return stream
 
     def _receiving(self, stream_id: int, kind: int) -> QMuxStream | None:
