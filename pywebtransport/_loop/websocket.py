@@ -33,6 +33,7 @@ from ..utils._text import printable
 
 if TYPE_CHECKING:
     from websockets.frames import Frame
+    from websockets.http11 import Request, Response
     from websockets.protocol import Protocol as WebSocketProtocol
 
     from .._transport import SockAddr
@@ -41,6 +42,7 @@ __all__ = [
     "LinkOptions",
     "Records",
     "WebSocketLink",
+    "fields_of",
     "library",
     "quiet",
     "require_websockets",
@@ -630,6 +632,15 @@ def write_head(first_line: str, lines: Sequence[tuple[str, str]]) -> bytes:
             )
     text = "".join(f"{name}: {value}\r\n" for name, value in lines)
     return f"{first_line}\r\n{text}\r\n".encode("latin-1")
+
+
+def fields_of(message: Request | Response) -> list[tuple[str, str]]:
+    """The header fields of a request or response: names in lower case, values in Latin-1."""
+    return [
+        # Before version 17, the library has surrogates for what is not ASCII.
+        (name.lower(), value.encode("latin-1", "surrogateescape").decode("latin-1"))
+        for name, value in message.headers.raw_items()
+    ]
 
 
 def _cut(reason: str) -> str:
