@@ -33,8 +33,10 @@ _FOUR: Final = Struct(">I").unpack_from
 _EIGHT: Final = Struct(">Q").unpack_from
 _LARGE: Final = 4096
 """From so many bytes on, a view costs less than a copy."""
-_SMALL_RAISE: Final = 1024
-_FREE_RAISES: Final = 4
+_RAISES: Final = 4
+"""Limits that a peer may raise for each STREAM frame that it gets."""
+_RAISE: Final = 1024
+"""Bytes for each of which it may raise one more."""
 
 _ENCODING: Final = QMuxError.FRAME_ENCODING_ERROR
 _STATE: Final = QMuxError.STREAM_STATE_ERROR
@@ -381,6 +383,8 @@ class Receiver:
                 raise QMuxConnectionError(_ENCODING, "the datagram ends behind the record", kind)
             if 1 + pos - start + size > self._state.limits.max_datagram_frame_size:
                 raise QMuxConnectionError(_VIOLATION, "a datagram that is too large", kind)
+            if not size:
+                self._load.idle("empty datagrams")
             self.datagrams.append(record[pos : pos + size])
             self.datagrams_received += 1
             pos += size
@@ -481,12 +485,11 @@ class Receiver:
             self.became_available.add(unidirectional)
 
     def _raised(self, by: int) -> None:
-        """Count a limit that is raised by little, unless it answers what this end has sent."""
-        if by >= _SMALL_RAISE:
-            return
-        self._credit_frames += 1
-        if by <= 0 or self._credit_frames > _FREE_RAISES * self._state.frames_sent:
-            self._load.idle("small limits")
+        """Count a limit that does not answer what this end has sent."""
+        state = self._state
+        self._credit_frames = count = self._credit_frames + 1
+        if by <= 0 or count > _RAISES * state.frames_sent + state.stream_bytes_sent // _RAISE:
+            self._load.idle("limits that are not needed")
 
     def _blocked(self, kind: int, record: bytes, pos: int, end: int) -> int:
         """Nothing depends on these frames."""
