@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from .._quic import EagerTurn
 from ..exceptions import (
     ConnectionError,
     IdleTimeoutError,
@@ -190,6 +191,7 @@ class WebSocketLink(asyncio.Protocol):
         "_closing",
         "_deadline",
         "_deadlines",
+        "_eager",
         "_flush",
         "_fragments",
         "_heard",
@@ -198,6 +200,8 @@ class WebSocketLink(asyncio.Protocol):
         "_is_open",
         "_is_paused",
         "_is_reading",
+        "_is_receiving",
+        "_is_wanted",
         "_last_unsent",
         "_library",
         "_loop",
@@ -226,6 +230,7 @@ class WebSocketLink(asyncio.Protocol):
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines.of(self._loop)
+        self._eager = EagerTurn.of(self._loop)
         self._transport: asyncio.Transport | None = None
         self._ws: WebSocketProtocol | None = None
         self._records: Records | None = None  # None: it has heard of the end
@@ -233,6 +238,8 @@ class WebSocketLink(asyncio.Protocol):
         self._can_send = False  # records
         self._is_discarding = False  # records that arrive do not matter any more
         self._is_reading = True
+        self._is_receiving = False
+        self._is_wanted = False  # a flush, when everything was received
         self._is_paused = False  # the kernel has not taken everything
         self._closing: tuple[int, str] | None = None  # code and reason of the Close to send
         self._flush: asyncio.Handle | None = None
@@ -274,7 +281,9 @@ class WebSocketLink(asyncio.Protocol):
 
     def wants_to_send(self) -> None:
         """Call ``next_record`` at the end of this turn, or when the transport has room."""
-        if self._flush is None and self._can_send and not self._is_paused:
+        if self._is_receiving:
+            self._is_wanted = True
+        elif self._flush is None and self._can_send and not self._is_paused:
             self._flush = self._loop.call_soon(self._on_flush)
 
     def close(self, code: int, reason: str = "") -> None:
@@ -360,10 +369,20 @@ class WebSocketLink(asyncio.Protocol):
         """Bytes have arrived."""
         self._heard = True
         self.bytes_received += len(data)
-        if self._is_open:
-            self._feed(data)
-        else:
+        if not self._is_open:
             self._receive_head(data)
+            return
+        # Tasks that were waiting for this continue here, and what they write leaves at once:
+        # without two turns of the event loop in between.
+        self._is_receiving = True
+        try:
+            self._eager.run(self._feed, data)
+        finally:
+            self._is_receiving = False
+        if self._is_wanted:
+            self._is_wanted = False
+            if self._flush is None:
+                self._on_flush()
 
     def eof_received(self) -> bool:
         """The peer sends nothing more; the transport closes itself."""
