@@ -39,7 +39,7 @@ __all__ = [
 
 _logger = logging.getLogger("pywebtransport.connection")
 
-# A connection announces what it may keep at once; what an application reads is given back.
+# Bytes of the largest record, in both directions.
 _RECORD = 65535
 # Outgoing bytes of all streams of a connection above which writers wait earlier.
 _QUEUED = 16 * 1024 * 1024
@@ -64,7 +64,7 @@ def qmux_limits(config: ClientConfig | ServerConfig) -> QMuxLimits:
     connection_window = max(config.initial_max_data, 2 * stream_window)
     grows = config.flow_control_window_auto_scale
     return QMuxLimits(
-        data_window=min(max(config.stream_window, 1 << 20), connection_window),
+        data_window=connection_window,
         max_data_window=connection_window,
         stream_window=config.stream_window,
         max_stream_window=stream_window if grows else config.stream_window,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from .._header_map import HeaderMap
 from ..exceptions import HandshakeError
 from ..utils._text import printable
-from .websocket import LinkOptions, WebSocketLink, quiet, write_head
+from .websocket import LinkOptions, WebSocketLink, fields_of, quiet, write_head
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
@@ -97,7 +97,7 @@ class ClientLink(WebSocketLink):
         self._on_answer = None
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._is_discarding = True
-            headers = HeaderMap((k.lower(), v) for k, v in response.headers.raw_items())
+            headers = HeaderMap(fields_of(response))
             on_answer(response.status_code, headers, None)
             self.abort()
         elif problem is not None:
@@ -106,7 +106,7 @@ class ClientLink(WebSocketLink):
             self._refuse("it selects none of the subprotocols that were offered")
         else:
             self._opened()
-            headers = HeaderMap((k.lower(), v) for k, v in response.headers.raw_items())
+            headers = HeaderMap(fields_of(response))
             on_answer(response.status_code, headers, ws.subprotocol)
             self._take(ws)
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from .._header_map import HeaderMap
-from .websocket import LinkOptions, WebSocketLink, quiet, write_head
+from .websocket import LinkOptions, WebSocketLink, fields_of, quiet, write_head
 
 if TYPE_CHECKING:
     from websockets.http11 import Request, Response
@@ -224,11 +224,12 @@ class ServerLink(WebSocketLink):
         if not path.isascii() or not path.isprintable() or "#" in path:
             return False
         self.path, self.authority = path, hosts[0]
-        self.origin = request.headers.get("Origin")
+        fields = fields_of(request)
+        self.origin = next((value for name, value in fields if name == "origin"), None)
         self.headers = HeaderMap(
-            (key, value)
-            for name, value in request.headers.raw_items()
-            if (key := name.lower()) not in _OWN_FIELDS and not key.startswith(_OWN_PREFIX)
+            (name, value)
+            for name, value in fields
+            if name not in _OWN_FIELDS and not name.startswith(_OWN_PREFIX)
         )
         return True
 

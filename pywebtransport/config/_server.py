@@ -193,8 +193,9 @@ class ServerConfig(BaseConfig):
 
     websocket_legacy: bool = False
     """With ``websocket``: also accept the older framing ``webtransport``, which some JavaScript
-    clients still use. It has no flow control and no datagrams. The streams of a session, and the
-    bytes that wait for its handler, have limits; a client that exceeds one loses its session."""
+    clients still use. It has no flow control and no datagrams. A client that opens more streams
+    than ``initial_max_streams_bidi`` or ``initial_max_streams_uni`` loses its session. The server
+    stops reading from a client while ``initial_max_data`` bytes wait for the handler."""
 
     workers: int = DEFAULT_WORKERS
     """Processes that share the port; ``ServerApp.run`` or ``run_workers`` starts them. All other

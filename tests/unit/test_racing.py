@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+import pickle
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -22,6 +23,8 @@ from pywebtransport.exceptions import (
     SessionRejectedError,
     TimeoutError,
     UnreachableError,
+    WebTransportError,
+    is_fatal_error,
     is_retriable_error,
 )
 
@@ -135,20 +138,45 @@ def test_the_error_of_a_lost_race_has_both() -> None:
     error = race.error()
     assert isinstance(error, UnreachableError)
     assert str(error) == "by QUIC: no UDP; by TCP: port closed"
-    assert [fact["address"] for fact in error.details["attempts"]] == ["QUIC", "TCP"]
+    assert error.details["transports"] == [
+        {"transport": "QUIC", "type": "TimeoutError", "error": "no UDP", "retriable": True},
+        {
+            "transport": "TCP",
+            "type": "UnreachableError",
+            "error": "port closed",
+            "retriable": True,
+        },
+    ]
     assert is_retriable_error(error)
+    assert pickle.loads(pickle.dumps(error)).message == error.message
 
 
-def test_addresses_of_both_are_listed() -> None:
-    several = UnreachableError(
-        "refused",
-        details={**REFUSED, "attempts": [{"address": "::1", "retriable": True}] * 2},
-    )
-    error = join_errors([("QUIC", several), ("TCP", SessionRejectedError(status_code=404))])
-    assert isinstance(error, SessionRejectedError)
-    listed = [fact["address"] for fact in error.details["attempts"]]
-    assert listed == ["QUIC, ::1", "QUIC, ::1", "TCP"]
-    assert not is_retriable_error(error)
+def test_addresses_of_each_are_listed() -> None:
+    attempts = [{"address": "::1", "retriable": True}, {"address": "127.0.0.1", "retriable": True}]
+    several = UnreachableError("refused", details={**REFUSED, "attempts": attempts})
+    error = join_errors([("QUIC", several), ("TCP", TimeoutError("silence"))])
+    assert error is several
+    quic, tcp = error.details["transports"]
+    assert quic["attempts"] == attempts
+    assert "attempts" not in tcp
+
+
+@pytest.mark.parametrize(
+    "fatal",
+    [HandshakeError("no TLS there"), ProxyError("no", status_code=407), CertificateError("old")],
+    ids=str,
+)
+def test_a_transport_that_may_work_later_makes_it_worth_another_try(
+    fatal: WebTransportError,
+) -> None:
+    """A reconnecting client gives up after a fatal error."""
+    silence = TimeoutError("no UDP", operation="handshake")
+    error = join_errors([("QUIC", silence), ("TCP", fatal)])
+    assert error is silence
+    assert not is_fatal_error(silence)
+    assert is_retriable_error(silence)
+    assert str(fatal) in str(silence)
+    assert join_errors([("QUIC", HandshakeError("m")), ("TCP", fatal)]).details["transports"]
 
 
 def test_one_error_stays_as_it_is() -> None:

@@ -114,11 +114,8 @@ async def test_other_requests_get_an_error(request_: bytes, status: int) -> None
     async with listening() as listener, RawPeer.connect(listener.port) as peer:
         peer.send(request_)
         found, fields = await peer.head()
-        assert found in (
-            status,
-            405 if b"POST" in request_ else 0,
-            505 if b"1.0" in request_ else 0,
-        )
+        # Old versions of the library do not tell what they cannot read.
+        assert found == status or (found == 400 and status in (405, 505))
         if status == 426:
             assert "upgrade" in fields or fields["sec-websocket-version"] == "13"
         assert await peer.reader.read() == b""
@@ -232,10 +229,12 @@ async def answering(answer: bytes) -> AsyncIterator[tuple[Ends, asyncio.Future[i
         subprotocols=[NAME],
         on_answer=lambda code, headers, name: status.set_result(code),
     )
-    yield ends, status
-    await end(ends)
-    await done
-    server.close()
+    try:
+        yield ends, status
+    finally:
+        await end(ends)
+        await done
+        server.close()
 
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -248,7 +247,7 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection:
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "Connection"),
         (b"SSH-2.0-OpenSSH_9\r\n\r\n", "HTTP"),
         (b"HTTP/1.1 20", "closed"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 300_000, "read|bytes"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 300_000, "answer"),
     ],
     ids=["accept", "no upgrade", "no HTTP", "half", "large"],
 )
@@ -259,7 +258,7 @@ async def test_wrong_answers_end_the_connection(answer: bytes, text: str) -> Non
         if text != "closed":
             assert isinstance(error, HandshakeError)
             assert error.handshake_stage == "websocket"
-            assert any(part in str(error) for part in text.split("|"))
+            assert text in str(error)
         assert not status.done()
 
 
