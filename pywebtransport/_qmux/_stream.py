@@ -208,7 +208,7 @@ class QMuxStream(PlainStream):
         if not self.is_ready:
             if self.queued:
                 if self.sent < self.send_limit:
-                    self.make_ready()
+                    state.make_ready(self)
             else:
                 self.send_empty()
         if not state.is_woken:
@@ -217,14 +217,6 @@ class QMuxStream(PlainStream):
 
     def write_room(self) -> bool:
         return self.queued <= self.state.low_water
-
-    def make_ready(self) -> None:
-        """It has something to send, and credit for it."""
-        self.is_ready = True
-        if not self.order:
-            self.state.ready.append(self)
-        else:
-            self.state.other_ready.setdefault(self.order, deque()).append(self)
 
     def send_empty(self) -> None:
         """Send a frame without data: the beginning of the stream, or its end."""
@@ -244,9 +236,9 @@ class QMuxStream(PlainStream):
         if order == self.order:
             return
         if self.is_ready:
-            self._leave()
+            self.state.leave_ready(self)
             self.order = order
-            self.make_ready()
+            self.state.make_ready(self)
         else:
             self.order = order
 
@@ -329,11 +321,6 @@ class QMuxStream(PlainStream):
             self.head, self.more = waiting[:n], None
         self.queued -= dropped
         self.state.queued -= dropped
-
-    def _leave(self) -> None:
-        self.is_ready = False
-        line = self.state.other_ready[self.order] if self.order else self.state.ready
-        line.remove(self)
 
     # ------------------------------------------------------------------- groups
 

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 import websockets
 
+from pywebtransport import WebTransportClient
 from pywebtransport.session import WebTransportSession
+from pywebtransport.types import EventType
 from tests.support.certificates import Certificates
+from tests.support.endpoints import make_client_config
 from tests.support.qmux_server import QMuxServed, qmux_served, stream
 from tests.support.steps import until
+from tests.support.tcp_relay import tcp_relay
 
 from .test_server import echo, rejected
 
@@ -52,6 +56,31 @@ async def test_sessions_have_the_time_of_the_drain(certs: Certificates) -> None:
         assert not closing.done()
         await client.send(bytes.fromhex("1d0000"))
         assert (await client.end())[0] == 1000
+        await closing
+
+
+async def test_our_clients_are_told_of_the_drain(certs: Certificates) -> None:
+    """Whether they are connected over QUIC or TCP."""
+    config = make_client_config(certs, network=None, fallback="websocket", fallback_delay=0)
+    async with (
+        qmux_served(certs, stay) as served,
+        tcp_relay(served.server.port) as relay,
+        WebTransportClient(config=config) as client,
+    ):
+        sessions = [
+            await client.connect(served.served.url()),
+            await client.connect(f"https://127.0.0.1:{relay.port}/"),
+        ]
+        assert [session.transport for session in sessions] == ["quic", "websocket"]
+        told = [
+            asyncio.ensure_future(session.wait_for(EventType.SESSION_DRAINING))
+            for session in sessions
+        ]
+        await until(lambda: len(served.server.sessions) == 2)
+        closing = asyncio.ensure_future(served.server.close(drain_timeout=600))
+        await asyncio.gather(*told)
+        for session in sessions:
+            await session.close()
         await closing
 
 
