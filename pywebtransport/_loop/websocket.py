@@ -207,10 +207,10 @@ class WebSocketLink(asyncio.Protocol):
         "_is_paused",
         "_is_reading",
         "_is_receiving",
-        "_is_wanted",
         "_last_unsent",
         "_library",
         "_loop",
+        "_must_flush",
         "_options",
         "_pong",
         "_records",
@@ -246,7 +246,7 @@ class WebSocketLink(asyncio.Protocol):
         self._is_discarding = False  # records that arrive do not matter any more
         self._is_reading = True
         self._is_receiving = False
-        self._is_wanted = False  # a flush, when everything was received
+        self._must_flush = False  # a flush, when everything was received
         self._is_paused = False  # the kernel has not taken everything
         self._closing: tuple[int, str] | None = None  # code and reason of the Close to send
         self._flush: asyncio.Handle | None = None
@@ -291,7 +291,7 @@ class WebSocketLink(asyncio.Protocol):
     def wants_to_send(self) -> None:
         """Call ``next_record`` at the end of this turn, or when the transport has room."""
         if self._is_receiving:
-            self._is_wanted = True
+            self._must_flush = True
         elif self._flush is None and self._can_send and not self._is_paused:
             self._flush = self._loop.call_soon(self._on_flush)
 
@@ -476,8 +476,8 @@ class WebSocketLink(asyncio.Protocol):
             self._eager.run(self._feed if len(data) <= _PIECE else self._digest, data)
         finally:
             self._is_receiving = False
-        if self._is_wanted:
-            self._is_wanted = False
+        if self._must_flush:
+            self._must_flush = False
             if self._flush is None:
                 self._on_flush()
 
