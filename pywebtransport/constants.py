@@ -119,6 +119,7 @@ HTTP3_SETTINGS: Final = frozenset(
 )
 """HTTP/3 settings that this library uses, or that are forbidden."""
 CONGESTION_CONTROL_ALGORITHMS: Final = ("cubic", "reno", "bbr")
+FALLBACKS: Final = ("websocket",)
 GC_POLICIES: Final = ("auto", "server", "off")
 IP_FAMILIES: Final = ("any", "ipv4", "ipv6")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -171,6 +172,7 @@ DEFAULT_AUTO_RECONNECT: Final = False
 DEFAULT_CLIENT_MAX_CONNECTIONS: Final = 100
 DEFAULT_CLIENT_VERIFY_MODE: Final = ssl.CERT_REQUIRED
 DEFAULT_CONNECT_TIMEOUT: Final = 30.0
+DEFAULT_FALLBACK_DELAY: Final = 0.5
 DEFAULT_HAPPY_EYEBALLS_DELAY: Final = 0.25
 DEFAULT_MAX_RETRIES: Final = 3
 DEFAULT_MAX_RETRY_DELAY: Final = 30.0

@@ -32,6 +32,8 @@ def summary(connection: WebTransportConnection) -> dict[str, Any]:
     return {
         "id": connection.connection_id,
         "state": connection.state,
+        "transport": info.transport,
+        "reliability": info.reliability,
         "uptime": info.uptime,
         "remote_address": info.remote_address,
         "bytes_sent": info.bytes_sent,
@@ -64,7 +66,7 @@ async def issues(connection: WebTransportConnection) -> dict[str, Any]:
     if info.packets_lost and info.packets_lost > 0.05 * max(1, info.packets_sent):
         found.append(f"{info.packets_lost} of {info.packets_sent} packets lost")
     driver = connection._driver
-    dropped = 0 if driver is None else driver.h3.arrivals.early_dropped
+    dropped = 0 if driver is None else driver.layer.early_dropped
     if dropped:
         found.append(f"{dropped} streams or datagrams were dropped: they came before their session")
     return {

@@ -323,18 +323,19 @@ def _session_credit(
 
 def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -> ReachedLimit:
     driver = connection._driver
-    value = 0 if driver is None else driver.h3.newest_stream[unidirectional] // 4 + 1
+    value = 0 if driver is None else driver.layer.streams_opened(unidirectional)
     count = connection._local_streams - connection._local_uni
     if unidirectional:
         count = connection._local_uni
     name = _OF_CONNECTION[unidirectional]
+    protocol = "QMux" if connection.transport == "websocket" else "QUIC"
     sessions = len(connection._sessions)
     return ReachedLimit(
         "the peer",
         name,
         value,
         count,
-        f"its limit for the connection, QUIC {name}, is {value} streams in total; {count} "
+        f"its limit for the connection, {protocol} {name}, is {value} streams in total; {count} "
         f"such streams of {sessions} session{'' if sessions == 1 else 's'} are open",
     )
 

@@ -29,6 +29,7 @@ from ..constants import (
 )
 from ..exceptions import ConfigurationError, invalid_config
 from ..utils._hosts import ascii_host
+from ..utils._http_proxy import EXPECTED_PROXY, HttpProxy
 
 __all__ = [
     "CertificateHashes",
@@ -36,6 +37,7 @@ __all__ = [
     "Choices",
     "Flag",
     "HeaderFields",
+    "HttpProxyUrl",
     "Network",
     "Number",
     "Objects",
@@ -150,15 +152,24 @@ class Flag(_Rule):
 
 @dataclass(frozen=True)
 class Choice(_Rule):
-    """One of some words, in upper or lower case."""
+    """One of some words, in upper or lower case.
+
+    Attributes:
+        words: The words.
+        optional: None is accepted.
+    """
 
     words: Sequence[str]
+    optional: bool = False
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        return "one of " + ", ".join(repr(word) for word in self.words)
+        words = ", ".join(repr(word) for word in self.words)
+        return f"one of {words}" + (", or None" if self.optional else "")
 
-    def convert(self, key: str, value: Any) -> str:
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None and self.optional:
+            return None
         if isinstance(value, str):
             for word in self.words:
                 if word.lower() == value.lower():
@@ -355,6 +366,19 @@ class HeaderFields(_Rule):
             name: several if len(several := lines.get_all(name)) > 1 else lines[name]
             for name in lines
         }
+
+
+@dataclass(frozen=True)
+class HttpProxyUrl(_Rule):
+    """The URL of an HTTP proxy."""
+
+    expected: str = f"{EXPECTED_PROXY}, or None"
+
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None:
+            return None
+        HttpProxy.parse(value, key)
+        return str(value)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,9 @@ class ClientFields(CommonFields, total=False):
     auto_reconnect: bool
     certfile: StrPath | None
     connect_timeout: float
+    fallback: str | None
+    fallback_delay: float
+    fallback_proxy: str | None
     happy_eyeballs_delay: float
     headers: Mapping[str, str | Sequence[str]]
     keyfile: StrPath | None
@@ -132,4 +135,6 @@ class ServerFields(CommonFields, total=False):
     shutdown_timeout: float
     sni_certificates: Mapping[str, tuple[StrPath, StrPath]]
     verify_mode: ssl.VerifyMode | str
+    websocket: bool
+    websocket_legacy: bool
     workers: int

@@ -64,6 +64,8 @@ _COUNTERS = (
 _GROUPS = ("connections", "performance", "traffic", "engine")
 # Name, help, (value of the label, key) pairs, name of the label.
 _LABELLED = (
+    ("sessions_accepted_by_transport", "Sessions accepted", "transport", (
+        ("quic", "quic_sessions_accepted"), ("websocket", "websocket_sessions_accepted"))),
     ("responses", "Answers to HTTP requests", "status", (
         ("2xx", "responses_2xx"), ("3xx", "responses_3xx"),
         ("4xx", "responses_4xx"), ("5xx", "responses_5xx"))),
@@ -91,7 +93,17 @@ _GAUGES = (
     ("streams", "QUIC streams alive", "streams_alive"),
     ("bytes_in_flight", "Bytes sent and not acknowledged", "bytes_in_flight"),
 )
-_QUEUES = (("outgoing", "datagrams_queued"), ("incoming", "datagrams_waiting"))
+_LABELLED_GAUGES = (
+    ("sessions_by_transport", "Sessions alive", "transport", (
+        ("quic", "active_quic_sessions"), ("websocket", "active_websocket_sessions"))),
+    ("datagram_queue", "Datagrams that wait in queues", "direction", (
+        ("outgoing", "datagrams_queued"), ("incoming", "datagrams_waiting"))),
+)  # fmt: skip
+# Those of QUIC are the others.
+_OF_QUIC = (
+    ("quic_sessions_accepted", "sessions_accepted", "websocket_sessions_accepted"),
+    ("active_quic_sessions", "active_sessions", "active_websocket_sessions"),
+)
 
 _Answer = TypeVar("_Answer")
 Source = WebTransportServer | ServerApp | WebTransportClient
@@ -300,6 +312,9 @@ class Metrics:
                 one |= one.pop(group, {})
             for name, value in one.items():
                 sums[name] = sums.get(name, 0) + value
+        for name, total, rest in _OF_QUIC:
+            if rest in sums:
+                sums[name] = sums[total] - sums[rest]
         return sums
 
     def _counters(self, figures: dict[str, dict[str, float]]) -> Iterator[Metric]:
@@ -315,8 +330,8 @@ class Metrics:
     def _gauges(self, figures: dict[str, dict[str, float]]) -> Iterator[Metric]:
         for name, text, key in _GAUGES:
             yield from self._family("Gauge", name, text, None, ((None, key),), figures)
-        name, text = "datagram_queue", "Datagrams that wait in queues"
-        yield from self._family("Gauge", name, text, "direction", _QUEUES, figures)
+        for name, text, label, pairs in _LABELLED_GAUGES:
+            yield from self._family("Gauge", name, text, label, pairs, figures)
 
     def _family(
         self,
@@ -390,7 +405,9 @@ class Metrics:
         return metric
 
 
-_OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "status", "name", "le"})
+_OWN_LABELS = frozenset(
+    {"side", "direction", "initiator", "reason", "status", "transport", "name", "le"}
+)
 
 
 class MetricsEndpoint(AsyncCloseable):

@@ -17,11 +17,11 @@ from ..utils._text import printable_path
 from ._losses import peer_name
 
 if TYPE_CHECKING:
+    from .._transport import LayerSession
     from ..connection import WebTransportConnection
-    from ..h3._session import H3Session
     from ._stats import ServerStats
 
-__all__ = ["Answering", "rejection_in"]
+__all__ = ["Answering", "is_among", "rejection_in"]
 
 _INTERNAL_SERVER_ERROR = 500
 _CONNECTING = SessionState.CONNECTING
@@ -118,7 +118,7 @@ class Answering:
                 self._abort(session)
 
     def request_failed(
-        self, h3: H3Session, connection: WebTransportConnection, error: Exception
+        self, h3: LayerSession, connection: WebTransportConnection, error: Exception
     ) -> None:
         """Handling a request failed before there was a session."""
         self._stats.handler_errors += 1
@@ -191,6 +191,14 @@ def rejection_in(error: BaseException) -> SessionRejectedError | None:
         assert isinstance(first, SessionRejectedError)
         return first
     return None
+
+
+def is_among(origin: str, origins: tuple[str, ...]) -> bool:
+    """Whether an origin is one of those that are allowed.
+
+    Origins are compared as serialised (RFC 6454), scheme and host without case.
+    """
+    return "*" in origins or origin.lower() in {item.lower() for item in origins}
 
 
 def _runs() -> bool:

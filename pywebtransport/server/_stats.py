@@ -23,6 +23,7 @@ class ServerStats:
         protocol_errors: Violations of HTTP/3 or WebTransport by peers.
         uptime: Seconds.
         sessions_accepted: Session requests that were answered with 200.
+        websocket_sessions_accepted: Of these, those over WebSocket.
         sessions_rejected: Session requests that were answered with another status.
         sessions_limited: Of these, those for ``max_sessions`` or
             ``max_sessions_per_address``.
@@ -45,6 +46,9 @@ class ServerStats:
         tcp_connections_accepted: TCP connections whose TLS handshake was completed.
         tcp_connections_rejected: TCP connections that were cut for ``max_connections`` or
             ``max_connections_per_address``, which count them apart from those of QUIC.
+        tcp_handshakes_failed: TCP connections that ended in the TLS handshake.
+        tcp_requests_refused: Requests over TCP that asked for no session, with ``websocket`` and
+            without an application for them.
         workers_died: Worker processes of the whole server that ended unexpectedly.
     """
 
@@ -56,6 +60,7 @@ class ServerStats:
     protocol_errors: int = 0
     uptime: float = 0.0
     sessions_accepted: int = 0
+    websocket_sessions_accepted: int = 0
     sessions_rejected: int = 0
     sessions_limited: int = 0
     sessions_limited_by_address: int = 0
@@ -74,8 +79,19 @@ class ServerStats:
     response_bytes: int = 0
     tcp_connections_accepted: int = 0
     tcp_connections_rejected: int = 0
+    tcp_handshakes_failed: int = 0
+    tcp_requests_refused: int = 0
     workers_died: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as a dictionary."""
         return asdict(self)
+
+    def findings(self) -> list[str]:
+        """What looks wrong in the counters."""
+        found = []
+        if self.handler_errors:
+            found.append(f"{self.handler_errors} session handlers raised")
+        if self.protocol_errors:
+            found.append(f"{self.protocol_errors} connections broke a protocol rule")
+        return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from .._loop import Endpoint, WorkerSockets
 from .._states import URL, Address, EventType, SessionState
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
-from ..constants import SHARED_SECRET_SIZE
 from ..events import Event, EventEmitter
 from ..exceptions import (
     ConfigurationError,
@@ -37,23 +35,25 @@ from ..utils._tasks import start_task
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
-from ._answering import Answering
-from ._certificates import CertificateWatch
+from ._answering import Answering, is_among
+from ._binding import listen_on
+from ._certificates import CertificateWatch, with_certificates
 from ._collector import CollectorSeat
 from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
 from ._passed import check_where
 from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
-from ._shared_secret import SharedSecret, load_shared_secret
+from ._shared_secret import SharedSecret, current_secret
 from ._stats import ServerStats
-from ._tcp import TcpService, listen_on
+from ._tcp import TcpPort
+from ._websocket import Links
 from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
+    from .._transport import LayerSession
     from ..h3._exchange import H3Exchange
-    from ..h3._session import H3Session
 
 __all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
@@ -104,6 +104,8 @@ class WebTransportServer(EventEmitter):
         self._connections: set[WebTransportConnection] = set()
         self._sessions_of = AddressCounts(self._config.address_sessions)
         self._sessions: set[WebTransportSession] = set()
+        # Of the connections and sessions, those over WebSocket.
+        self._websocket_connections = self._websocket_sessions = 0
         self._session_manager: SessionManager | None = None
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         self._origins: Callable[[str], tuple[str, ...] | None] = self.default_origins
@@ -113,7 +115,8 @@ class WebTransportServer(EventEmitter):
         self._answering = Answering(self._logger, self._stats)
         self.http_requests = Requests(self._config, self._logger, self._stats)
         self.http_requests.on_end = self._request_ended
-        self.tcp: TcpService | None = None  # set by ``ServerApp.mount``
+        self._links = Links(self._current_config, self._take_over_websocket)
+        self.tcp = TcpPort(self._current_config, self._stats, self._links.make)
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -142,6 +145,9 @@ class WebTransportServer(EventEmitter):
     @property
     def config(self) -> ServerConfig:
         """The configuration in force."""
+        return self._config
+
+    def _current_config(self) -> ServerConfig:
         return self._config
 
     @property
@@ -275,11 +281,11 @@ class WebTransportServer(EventEmitter):
         if config.workers > 1 and seat is None:
             raise no_seat(config.workers, worker)
         if worker is not None and seat is not None and self._seat is None:
-            config = self._config = _with_certificates(config, *worker.certificates)
+            config = self._config = with_certificates(config, *worker.certificates)
         endpoint = self._endpoint
         if endpoint is None:
             self._seat = seat
-            self._secret = self._load_secret(config)
+            self._secret = current_secret(config, self._seat, self._secret)
             endpoint = server_endpoint(
                 config,
                 self._tls(config, self._secret),
@@ -402,7 +408,8 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
-        ending = [] if self.tcp is None else [loop.create_task(self.tcp.stop(timeout + spread))]
+        ending = self.tcp.begin_stop(timeout + spread)
+        waits = False  # for clients that answer the end: not if this is cancelled before
         try:
             if worker is not None:
                 worker.closing(self)
@@ -416,7 +423,7 @@ class WebTransportServer(EventEmitter):
                 if timeout > 0 or spread > 0:
                     self._draining = Draining(
                         lambda: self._connections,
-                        lambda: quic.stats()["half_open"],
+                        lambda: quic.stats()["half_open"] + self.tcp.arriving,
                         self._logger,
                         "server shutdown",
                     )
@@ -436,6 +443,7 @@ class WebTransportServer(EventEmitter):
                 await close_all(
                     list(self._connections), "server shutdown", deadline - close_timeout / 5
                 )
+                waits = True
         finally:
             if self._draining is not None:
                 self._draining.stop()
@@ -456,8 +464,8 @@ class WebTransportServer(EventEmitter):
                     logger=self._logger,
                     what="handlers" if self.http_requests.tasks else "session handlers",
                 )
-                if self.tcp is not None:
-                    await self.tcp.stop(0.0)  # its task may have been cancelled before it began
+                await self.tcp.stop(0.0)  # its task may have been cancelled before it began
+                await self._links.end(deadline - loop.time() if waits else 0.0)
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
             finally:
@@ -479,8 +487,7 @@ class WebTransportServer(EventEmitter):
         self._connections.clear()
         if self._collector is not None:
             self._collector.close()
-        if self.tcp is not None:
-            self.tcp.abandon()
+        self.tcp.abandon()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
@@ -529,8 +536,9 @@ class WebTransportServer(EventEmitter):
         """Return the statistics of the server, of its engine, and of all its connections together.
 
         Returns:
-            The fields of ``ServerStats``, ``active_connections``,
-            ``active_sessions``, ``traffic`` (streams and datagrams of all
+            The fields of ``ServerStats``, ``active_connections`` (QUIC) and
+            ``active_websocket_connections``, ``active_sessions`` and of these
+            ``active_websocket_sessions``, ``traffic`` (streams and datagrams of all
             connections since the start, and what is queued now), and, while
             the server listens, ``engine`` (packets, handshakes).
         """
@@ -562,19 +570,14 @@ class WebTransportServer(EventEmitter):
         issues = []
         if not self.is_serving:
             issues.append("the server does not accept sessions")
-        if len(self._connections) > 0.9 * self._config.max_connections:
-            issues.append(
-                f"{len(self._connections)} of max_connections={self._config.max_connections} "
-                "connections in use"
-            )
-        if len(self._sessions) > 0.9 * self._config.max_sessions:
-            issues.append(
-                f"{len(self._sessions)} of max_sessions={self._config.max_sessions} in use"
-            )
-        if stats.handler_errors:
-            issues.append(f"{stats.handler_errors} session handlers raised")
-        if stats.protocol_errors:
-            issues.append(f"{stats.protocol_errors} connections broke a protocol rule")
+        for limit, used, what in (
+            ("max_connections", self._quic_connection_count, " connections"),
+            ("max_sessions", len(self._sessions), ""),
+        ):
+            most = getattr(self._config, limit)
+            if used > 0.9 * most:
+                issues.append(f"{used} of {limit}={most}{what} in use")
+        issues += stats.findings()
         engine = {} if self._endpoint is None else self._endpoint.quic.stats()
         issues += self._losses.findings(engine)
         if self._certificates is not None:
@@ -640,11 +643,10 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is None or self._closing:
             return
-        config = _with_certificates(self._config, certfile, keyfile)
-        secret = self._load_secret(config)
+        config = with_certificates(self._config, certfile, keyfile)
+        secret = current_secret(config, self._seat, self._secret)
         tls = self._tls(config, secret)
-        if self.tcp is not None:
-            self.tcp.reload(config)
+        self.tcp.reload(config)
         self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
         self._endpoint.quic.set_tls(tls)
         self._config, self._secret = config, secret
@@ -657,19 +659,6 @@ class WebTransportServer(EventEmitter):
             self._certificates.close()
         self._certificates = CertificateWatch(self._config, self._logger)
 
-    def _load_secret(self, config: ServerConfig) -> SharedSecret:
-        """That of the configuration; without one that lasts, that of the process."""
-        # The supervisor of workers has told what there is to tell.
-        found = load_shared_secret(config, quiet=self._seat is not None)
-        if found is not None:
-            return found
-        if self._secret is not None:
-            return self._secret
-        random = (
-            secrets.token_bytes(SHARED_SECRET_SIZE) if self._seat is None else self._seat.secret
-        )
-        return SharedSecret([random], is_own=True)
-
     def _tls(self, config: ServerConfig, secret: SharedSecret) -> QuicTls:
         return server_tls(config, ticket_key=secret.ticket_key(config))
 
@@ -677,24 +666,37 @@ class WebTransportServer(EventEmitter):
         """A client completed the handshake (deliver phase)."""
         connection = WebTransportConnection(config=self._config)
         driver = Driver(connection)
-        driver.attach(quic, self._options, is_client=False)
+        h3 = driver.attach(quic, self._options, is_client=False)
+        if self.http_requests.handler is not None:
+            connection.on_exchange = self._exchange_requested
+            h3.accepts_websockets = self.http_requests.accepts_websockets
+        address = quic.remote_address
+        network = "" if address is None else client_network(address[0])
+        self._take_over(connection)
+        connection.adopt(driver, self._endpoint, network)
+        self._stats.connections_accepted += 1
+        return driver
+
+    def _take_over_websocket(self, connection: WebTransportConnection) -> None:
+        self._websocket_connections += 1
+        self._take_over(connection)
+
+    def _take_over(self, connection: WebTransportConnection) -> None:
+        """Serve the sessions of a connection, which is about to be adopted."""
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
-        if self.http_requests.handler is not None:
-            connection.on_exchange = self._exchange_requested
-            driver.h3.accepts_websockets = self.http_requests.accepts_websockets
-        address = quic.remote_address
-        network = "" if address is None else client_network(address[0])
-        connection.adopt(driver, self._endpoint, network)
         self._connections.add(connection)
-        self._stats.connections_accepted += 1
         if self._draining is not None:
             self._draining.connection_accepted(connection)
-        return driver
+
+    @property
+    def _quic_connection_count(self) -> int:
+        return len(self._connections) - self._websocket_connections
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
         self._connections.discard(connection)
+        self._websocket_connections -= connection.transport == "websocket"
         self._figures.connection_over(connection)
         self._stats.protocol_errors += connection.error_count
         if connection.state == "failed":
@@ -705,7 +707,7 @@ class WebTransportServer(EventEmitter):
     def _early_dropped(self, connection: WebTransportConnection, what: str) -> None:
         self._losses.early_dropped(what, connection.remote_address)
 
-    def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
+    def _session_requested(self, connection: WebTransportConnection, h3: LayerSession) -> None:
         """A client asks for a session (deliver phase)."""
         try:
             refusal = self._refusal(connection, h3)
@@ -729,6 +731,9 @@ class WebTransportServer(EventEmitter):
         self._sessions_of.add(connection.client_network)
         session.on_end = self._session_ended
         session.on_ready = self._session_accepted
+        if session.transport == "websocket":
+            self._websocket_sessions += 1
+            session.on_ready = self._websocket_session_accepted
         task = start_task(asyncio.get_running_loop(), self._serve(session))
         if task.done():
             return
@@ -738,7 +743,7 @@ class WebTransportServer(EventEmitter):
             self._endpoint.quic.woke()  # the answer follows, and shares the packets of this turn
 
     def _refusal(
-        self, connection: WebTransportConnection, h3: H3Session
+        self, connection: WebTransportConnection, h3: LayerSession
     ) -> tuple[int, str, str] | None:
         """Why a request is refused before the application sees it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
@@ -755,7 +760,7 @@ class WebTransportServer(EventEmitter):
 
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
-        return origins is None or _allowed(origin, origins)
+        return origins is None or is_among(origin, origins)
 
     def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
         """A client sent an HTTP request (deliver phase)."""
@@ -771,17 +776,22 @@ class WebTransportServer(EventEmitter):
 
     def certificate_text(self, connection: WebTransportConnection) -> str | None:
         """Advanced: the certificate in PEM form that a client got; None if it is not known."""
-        h3 = connection.h3
-        if self._certificates is None or h3 is None:
+        layer = connection.layer
+        if self._certificates is None or layer is None:
             return None
-        return self._certificates.text_for(h3.quic.server_name)
+        return self._certificates.text_for(layer.quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
 
+    def _websocket_session_accepted(self) -> None:
+        self._stats.sessions_accepted += 1
+        self._stats.websocket_sessions_accepted += 1
+
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
         self._sessions_of.remove(session.client_network)
+        self._websocket_sessions -= session.transport == "websocket"
         if session.ready_at is not None:
             self.sessions_over += 1
         elif isinstance(session.error, SessionRejectedError):
@@ -850,10 +860,12 @@ class WebTransportServer(EventEmitter):
     def last_measured(self) -> dict[str, Any]:
         """As ``measure``, with the connections as they were measured last."""
         stats = self.refresh_stats().to_dict()
-        stats["active_connections"] = len(self._connections)
+        stats["active_connections"] = self._quic_connection_count
+        stats["active_websocket_connections"] = self._websocket_connections
         stats["active_sessions"] = len(self._sessions)
+        stats["active_websocket_sessions"] = self._websocket_sessions
         stats["active_requests"] = self.http_requests.open_count
-        stats["active_tcp_connections"] = 0 if self.tcp is None else self.tcp.open_count
+        stats["active_tcp_connections"] = self.tcp.open_count
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
@@ -862,8 +874,7 @@ class WebTransportServer(EventEmitter):
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
         self.http_requests.refresh(self._stats)
-        if self.tcp is not None:
-            self.tcp.count(self._stats)
+        self.tcp.count(self._stats)
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         if self._endpoint is not None:
@@ -884,16 +895,3 @@ def check_server_config(config: Any) -> None:
     """
     if config is not None:
         check_instance("config", config, ServerConfig)
-
-
-def _with_certificates(
-    config: ServerConfig, certfile: str | None, keyfile: str | None
-) -> ServerConfig:
-    if certfile is None and keyfile is None:
-        return config
-    return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)
-
-
-def _allowed(origin: str, origins: tuple[str, ...]) -> bool:
-    """Origins are compared as serialised (RFC 6454), scheme and host without case."""
-    return "*" in origins or origin.lower() in {item.lower() for item in origins}

@@ -11,6 +11,7 @@ __all__ = ["REQUIREMENTS", "require"]
 
 REQUIREMENTS: Final[dict[str, tuple[str, ...]]] = {
     "asgi": ("uvicorn>=0.30", "httptools>=0.6", "wsproto>=1.2"),
+    "fallback": ("websockets>=13",),
     "http2": ("hypercorn>=0.17",),
     "msgpack": ("msgpack>=1.0",),
     "nats": ("nats-py>=2.6",),

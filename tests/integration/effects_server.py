@@ -10,6 +10,9 @@ import logging
 import socket
 from typing import Any
 
+import pytest
+import websockets
+
 from pywebtransport import (
     ConfigurationError,
     ConnectionError,
@@ -22,9 +25,10 @@ from pywebtransport.server._collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.asgi_http import answer, asgi_served, body_of
 from tests.support.balancer import Balancer
-from tests.support.endpoints import pair
+from tests.support.endpoints import Served, pair
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
+from tests.support.qmux_server import QMuxServed
 from tests.support.steps import until
 
 
@@ -126,6 +130,31 @@ async def the_collector_leaves_sessions_alone(bed: Bed) -> None:
     finally:
         gc.collect()
         gc.freeze()  # as the tests have it
+
+
+async def over_tcp(bed: Bed, served: Served, name: str) -> str | None:
+    """Ask for a session over WebSocket; the subprotocol that was chosen."""
+    async with QMuxServed(served, bed.certs).websocket("/", [name]) as socket:
+        chosen: str | None = socket.subprotocol
+        return chosen
+
+
+@effect("websocket", only="server")
+async def sessions_come_over_tcp(bed: Bed) -> None:
+    async with bed.serving(websocket=True) as served:
+        assert await over_tcp(bed, served, "qmux-02") == "qmux-02"
+    async with bed.serving(websocket=False) as served:
+        with pytest.raises(ConnectionRefusedError):
+            await over_tcp(bed, served, "qmux-02")
+
+
+@effect("websocket_legacy", only="server")
+async def the_older_framing_is_accepted(bed: Bed) -> None:
+    async with bed.serving(websocket=True, websocket_legacy=True) as served:
+        assert await over_tcp(bed, served, "webtransport") == "webtransport"
+    async with bed.serving(websocket=True, websocket_legacy=False) as served:
+        with pytest.raises(websockets.InvalidStatus):
+            await over_tcp(bed, served, "webtransport")
 
 
 @effect("shutdown_timeout", only="server")
