@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from .._quic import EagerTurn
 from ..exceptions import (
     ConnectionError,
     IdleTimeoutError,
@@ -30,6 +31,7 @@ from ..utils._extras import require
 from ..utils._system import explain_os_error
 from ..utils._tcp import abort
 from ..utils._text import printable
+from ..utils._turns import Turns
 
 if TYPE_CHECKING:
     from websockets.frames import Frame
@@ -60,6 +62,8 @@ _UNSENT = 64 * 1024
 # Frames without a byte of a record (pings, pongs, empty fragments) that a peer may send between two
 # of our pings.
 _IDLE_FRAMES = 5000
+# Bytes of frames between two looks at the time.
+_PIECE = 16 * 1024
 _MAX_CLOSE_REASON = 123
 
 _POLICY_VIOLATION = 1008
@@ -188,10 +192,12 @@ class WebSocketLink(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_backlog",
         "_can_send",
         "_closing",
         "_deadline",
         "_deadlines",
+        "_eager",
         "_flush",
         "_fragments",
         "_heard",
@@ -200,9 +206,11 @@ class WebSocketLink(asyncio.Protocol):
         "_is_open",
         "_is_paused",
         "_is_reading",
+        "_is_receiving",
         "_last_unsent",
         "_library",
         "_loop",
+        "_must_flush",
         "_options",
         "_pong",
         "_records",
@@ -210,6 +218,7 @@ class WebSocketLink(asyncio.Protocol):
         "_stalled",
         "_ticker",
         "_transport",
+        "_turns",
         "_ws",
         "alpn",
         "bytes_received",
@@ -228,6 +237,7 @@ class WebSocketLink(asyncio.Protocol):
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines.of(self._loop)
+        self._eager = EagerTurn.of(self._loop)
         self._transport: asyncio.Transport | None = None
         self._ws: WebSocketProtocol | None = None
         self._records: Records | None = None  # None: it has heard of the end
@@ -235,12 +245,16 @@ class WebSocketLink(asyncio.Protocol):
         self._can_send = False  # records
         self._is_discarding = False  # records that arrive do not matter any more
         self._is_reading = True
+        self._is_receiving = False
+        self._must_flush = False  # a flush, when everything was received
         self._is_paused = False  # the kernel has not taken everything
         self._closing: tuple[int, str] | None = None  # code and reason of the Close to send
         self._flush: asyncio.Handle | None = None
         self._deadline: Deadline | asyncio.Handle | None = None
         self._ticker: Deadline | asyncio.Handle | None = None
         self._fragments: list[bytes] | None = None
+        self._backlog = b""  # bytes of frames for a later turn
+        self._turns: Turns | None = None
         self._pong = b""
         self._heard = False
         self._idle_frames = 0
@@ -276,7 +290,9 @@ class WebSocketLink(asyncio.Protocol):
 
     def wants_to_send(self) -> None:
         """Call ``next_record`` at the end of this turn, or when the transport has room."""
-        if self._flush is None and self._can_send and not self._is_paused:
+        if self._is_receiving:
+            self._must_flush = True
+        elif self._flush is None and self._can_send and not self._is_paused:
             self._flush = self._loop.call_soon(self._on_flush)
 
     def close(self, code: int, reason: str = "") -> None:
@@ -301,6 +317,7 @@ class WebSocketLink(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the TCP connection. Idempotent."""
         self._is_discarding = True
+        self._backlog = b""
         self._stop_sending()
         if self._transport is not None:
             abort(self._transport)
@@ -308,14 +325,15 @@ class WebSocketLink(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Read nothing until ``resume_reading``. The end of the peer is not noticed meanwhile."""
         self._is_reading = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._set_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
         self._is_reading = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._backlog:
+            self._later()
+        else:
+            self._set_reading()
 
     def stats(self) -> dict[str, int | None]:
         """Counters of the TCP connection, with the names and units of QUIC connections."""
@@ -362,10 +380,12 @@ class WebSocketLink(asyncio.Protocol):
         """Bytes have arrived."""
         self._heard = True
         self.bytes_received += len(data)
-        if self._is_open:
-            self._feed(data)
-        else:
+        if not self._is_open:
             self._receive_head(data)
+        elif self._backlog:
+            self._backlog += data
+        else:
+            self._take_in(data)
 
     def eof_received(self) -> bool:
         """The peer sends nothing more; the transport closes itself."""
@@ -375,6 +395,9 @@ class WebSocketLink(asyncio.Protocol):
         """The TCP connection has ended."""
         self._transport = None
         self._stop_sending()
+        if self._backlog:
+            backlog, self._backlog = self._backlog, b""
+            self._feed(backlog)
         self._stop_waiting()
         if exc is not None and not isinstance(exc, WebTransportError):
             cause, exc = (
@@ -441,6 +464,55 @@ class WebSocketLink(asyncio.Protocol):
             self._transport.writelines(frames)
 
     # ------------------------------------------------------------------ receive
+
+    def _take_in(self, data: bytes) -> None:
+        """Bytes of frames have arrived, and it is their turn.
+
+        Tasks that were waiting for them continue here, and what they write leaves at once: without
+        two turns of the event loop in between.
+        """
+        self._is_receiving = True
+        try:
+            self._eager.run(self._feed if len(data) <= _PIECE else self._digest, data)
+        finally:
+            self._is_receiving = False
+        if self._must_flush:
+            self._must_flush = False
+            if self._flush is None:
+                self._on_flush()
+
+    def _digest(self, data: bytes) -> None:
+        """Many bytes have arrived: other work gets turns between two pieces of them."""
+        if self._turns is None:
+            self._turns = Turns.of(self._loop).for_peer()
+        for start in range(0, len(data), _PIECE):
+            if start and (not self._is_reading or self._turns.is_over):
+                self._backlog = data[start:]
+                self._set_reading()
+                self._later()
+                return
+            self._feed(data[start : start + _PIECE])
+
+    def _later(self) -> None:
+        assert self._turns is not None
+        self._turns.later(self._go_on)
+
+    def _go_on(self) -> None:
+        """It is the turn of the backlog."""
+        if self._backlog and self._is_reading:
+            backlog, self._backlog = self._backlog, b""
+            self._take_in(backlog)
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read from the socket only when what was read is processed."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._is_reading and not self._backlog:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
         """Bytes of frames have arrived."""

@@ -78,7 +78,7 @@ class LegacyReceiver(Receiver):
         if not data and not fin:
             self._load.idle("frames without data")
             if not stream.received:
-                self._state.new.append(stream)
+                self._state.tell_new(stream)
         state = self._state
         stream.received += len(data)
         stream.receive_limit = stream.due_at = NEVER

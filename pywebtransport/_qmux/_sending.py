@@ -95,19 +95,32 @@ def _add_control(state: State, parts: list[Any], room: int) -> int:
 def _add_ends(state: State, parts: list[Any], room: int) -> int:
     """Add frames without data: they need no credit."""
     ends = state.ends
-    while ends and room >= STREAM_HEADER_SIZE:
-        stream = ends.pop()
+    done = 0
+    left_out: list[Any] = []
+    for stream in ends:
+        if room < STREAM_HEADER_SIZE:
+            break
+        done += 1
         stream.ends_due = False
         if not stream.is_live:
             continue
         fin = stream.fin_due and not stream.queued
-        # The data tell of the stream as well.
-        if fin or not stream.is_ready or state.stream_bytes_sent >= state.send_limit:
-            parts.append(stream_header(stream.stream_id, stream.sent, 0, fin))
-            room -= STREAM_HEADER_SIZE
-            state.frames_sent += 1
-            if fin:
-                state.ended.append(stream)
+        if not fin and stream.is_ready and state.stream_bytes_sent < state.send_limit:
+            if not stream.sent:
+                left_out.append(stream)  # its data tell of the stream as well
+            continue
+        if left_out and not stream.sent:
+            # But the peer hears of streams in the order in which they were opened.
+            for other in left_out[: room // STREAM_HEADER_SIZE - 1]:
+                parts.append(stream_header(other.stream_id, 0, 0, False))
+                room -= STREAM_HEADER_SIZE
+            left_out.clear()
+        parts.append(stream_header(stream.stream_id, stream.sent, 0, fin))
+        room -= STREAM_HEADER_SIZE
+        state.frames_sent += 1
+        if fin:
+            state.ended.append(stream)
+    del ends[:done]
     return room
 
 

@@ -26,7 +26,7 @@ class State:
         is_busy: News are delivered without ``schedule``.
         is_woken: The link knows that there may be something to send.
         news: Streams whose ``deliver()`` is due.
-        new: Streams of the peer to report that have nothing to read yet.
+        new: Those of them that the peer opened without data; None: there are none.
         streams: The open streams by ID.
         close_info: Why the connection ended; None: it is open.
 
@@ -98,7 +98,7 @@ class State:
         self.is_busy = False
         self.is_woken = False
         self.news: list[Any] = []
-        self.new: list[Any] = []
+        self.new: set[Any] | None = None
         self.streams: dict[int, Any] = {}
         self.close_info: CloseInfo | None = None
 
@@ -152,6 +152,13 @@ class State:
         if not self.is_woken and self.link is not None:
             self.is_woken = True
             self.link.wants_to_send()
+
+    def tell_new(self, stream: Any) -> None:
+        """The peer opened a stream without data; it has its place in the order of news."""
+        if self.new is None:
+            self.new = set()
+        self.new.add(stream)
+        stream.has_news()
 
     def consume(self, n: int) -> None:
         """Bytes of any stream need no room any more."""

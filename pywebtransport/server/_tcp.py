@@ -150,7 +150,7 @@ class TcpPort:
 
     # ---------------------------------------------------------------------- life cycle
 
-    async def start(self, sockets: list[socket.socket], *, is_passed: bool) -> None:
+    def start(self, sockets: list[socket.socket], *, is_passed: bool) -> None:
         """Serve bound sockets, which belong to it from now on.
 
         Args:
@@ -210,6 +210,12 @@ class TcpPort:
         if self._tls is not None:
             self._tls.reload(config)
 
+    def begin_stop(self, timeout: float) -> list[asyncio.Task[None]]:
+        """As ``stop``, in a task; if nothing listens, there is none."""
+        self.stopping = True
+        loop = asyncio.get_running_loop()
+        return [loop.create_task(self.stop(timeout))] if self._listening else []
+
     async def stop(self, timeout: float) -> None:
         """Accept no more connections; close idle ones, and let requests of the front finish.
 
@@ -221,6 +227,8 @@ class TcpPort:
         Cancellation: connections are cut without the wait.
         """
         self.stopping = True
+        if not self._listening:
+            return
         loop = asyncio.get_running_loop()
         for listening in self._listening:
             listening.stop()
