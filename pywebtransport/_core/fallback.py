@@ -61,11 +61,10 @@ class ClientEnd(_End, ClientUpgrade, Protocol):
 def qmux_limits(config: ClientConfig | ServerConfig) -> QMuxLimits:
     """Return the limits of a QMux connection: those of QUIC, as far as both have them."""
     stream_window = config.read_buffer_limit
-    connection_window = max(config.initial_max_data, 2 * stream_window)
     grows = config.flow_control_window_auto_scale
     return QMuxLimits(
-        data_window=connection_window,
-        max_data_window=connection_window,
+        data_window=config.initial_max_data,
+        max_data_window=config.initial_max_data,
         stream_window=config.stream_window,
         max_stream_window=stream_window if grows else config.stream_window,
         max_streams_bidi=min(config.initial_max_streams_bidi, config.max_incoming_streams),

@@ -30,6 +30,7 @@ from ..utils._extras import require
 from ..utils._system import explain_os_error
 from ..utils._tcp import abort
 from ..utils._text import printable
+from ..utils._turns import Turns
 
 if TYPE_CHECKING:
     from websockets.frames import Frame
@@ -60,6 +61,8 @@ _UNSENT = 64 * 1024
 # Frames without a byte of a record (pings, pongs, empty fragments) that a peer may send between two
 # of our pings.
 _IDLE_FRAMES = 5000
+# Bytes of frames between two looks at the time.
+_PIECE = 16 * 1024
 _MAX_CLOSE_REASON = 123
 
 _POLICY_VIOLATION = 1008
@@ -188,6 +191,7 @@ class WebSocketLink(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_backlog",
         "_can_send",
         "_closing",
         "_deadline",
@@ -210,6 +214,7 @@ class WebSocketLink(asyncio.Protocol):
         "_stalled",
         "_ticker",
         "_transport",
+        "_turns",
         "_ws",
         "alpn",
         "bytes_received",
@@ -241,6 +246,8 @@ class WebSocketLink(asyncio.Protocol):
         self._deadline: Deadline | asyncio.Handle | None = None
         self._ticker: Deadline | asyncio.Handle | None = None
         self._fragments: list[bytes] | None = None
+        self._backlog = b""  # bytes of frames for a later turn
+        self._turns: Turns | None = None
         self._pong = b""
         self._heard = False
         self._idle_frames = 0
@@ -301,6 +308,7 @@ class WebSocketLink(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the TCP connection. Idempotent."""
         self._is_discarding = True
+        self._backlog = b""
         self._stop_sending()
         if self._transport is not None:
             abort(self._transport)
@@ -308,14 +316,15 @@ class WebSocketLink(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Read nothing until ``resume_reading``. The end of the peer is not noticed meanwhile."""
         self._is_reading = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._set_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
         self._is_reading = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._backlog:
+            self._later()
+        else:
+            self._set_reading()
 
     def stats(self) -> dict[str, int | None]:
         """Counters of the TCP connection, with the names and units of QUIC connections."""
@@ -362,10 +371,14 @@ class WebSocketLink(asyncio.Protocol):
         """Bytes have arrived."""
         self._heard = True
         self.bytes_received += len(data)
-        if self._is_open:
+        if not self._is_open:
+            self._receive_head(data)
+        elif self._backlog:
+            self._backlog += data
+        elif len(data) <= _PIECE:
             self._feed(data)
         else:
-            self._receive_head(data)
+            self._digest(data)
 
     def eof_received(self) -> bool:
         """The peer sends nothing more; the transport closes itself."""
@@ -375,6 +388,9 @@ class WebSocketLink(asyncio.Protocol):
         """The TCP connection has ended."""
         self._transport = None
         self._stop_sending()
+        if self._backlog:
+            backlog, self._backlog = self._backlog, b""
+            self._feed(backlog)
         self._stop_waiting()
         if exc is not None and not isinstance(exc, WebTransportError):
             cause, exc = (
@@ -441,6 +457,39 @@ class WebSocketLink(asyncio.Protocol):
             self._transport.writelines(frames)
 
     # ------------------------------------------------------------------ receive
+
+    def _digest(self, data: bytes) -> None:
+        """Many bytes have arrived: other work gets turns between two pieces of them."""
+        if self._turns is None:
+            self._turns = Turns.of(self._loop).for_peer()
+        for start in range(0, len(data), _PIECE):
+            if start and (not self._is_reading or self._turns.is_over):
+                self._backlog = data[start:]
+                self._set_reading()
+                self._later()
+                return
+            self._feed(data[start : start + _PIECE])
+
+    def _later(self) -> None:
+        assert self._turns is not None
+        self._turns.later(self._go_on)
+
+    def _go_on(self) -> None:
+        """It is the turn of the backlog."""
+        if self._backlog and self._is_reading:
+            backlog, self._backlog = self._backlog, b""
+            self._digest(backlog)
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read from the socket only when what was read is processed."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._is_reading and not self._backlog:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
         """Bytes of frames have arrived."""

@@ -512,12 +512,7 @@ class QMuxConnection:
         state = self._state
         turns = self._turns
         done = 0
-        while state.new or state.news:
-            new, state.new = state.new, []
-            for stream in new:
-                # Otherwise it is among the others below.
-                if not stream.is_listed and stream.sink is not None:
-                    self._call(stream.sink, stream)
+        while state.news:
             news, state.news = state.news, []
             for stream in news:
                 done += 1
@@ -526,11 +521,22 @@ class QMuxConnection:
                     self._deliver_later()
                     return False
                 stream.is_listed = False
+                if state.new is not None:
+                    self._tell_new(state.new, stream)
                 try:
                     stream.deliver()
                 except BaseException as error:
                     self._report(error)
         return True
+
+    def _tell_new(self, new: set[QMuxStream], stream: QMuxStream) -> None:
+        """Tell of a stream without data, of which ``deliver`` would not tell."""
+        if stream in new:
+            new.discard(stream)
+            if not new:
+                self._state.new = None
+            if stream.sink is not None:
+                self._call(stream.sink, stream)
 
     def _tell_ready(self) -> None:
         self._ready_told = True
@@ -678,8 +684,13 @@ class QMuxConnection:
             return
         done = state.handed_out - state.unsent()
         was_busy, state.is_busy = state.is_busy, True
-        while finishing and finishing[0][0] <= done:
-            finishing.popleft()[1].handed_over()
+        count = 0
+        for handed_out, stream in finishing:
+            if handed_out > done:
+                break
+            count += 1
+            stream.handed_over()
+        del finishing[:count]
         state.is_busy = was_busy
         if state.news and not was_busy:
             self._deliver()

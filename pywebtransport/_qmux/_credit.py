@@ -61,7 +61,7 @@ class StreamCredit:
 
     def __init__(self, window: int) -> None:
         self._window = self.limit = min(window, _MOST_STREAMS)
-        self._skipped: set[int] = set()
+        self._skipped: set[int] | None = None
         self.opened = 0
         self.freed = 0
         self.is_due = False
@@ -73,10 +73,12 @@ class StreamCredit:
             self.opened = number + 1
             return True
         if number > opened:
+            if self._skipped is None:
+                self._skipped = set()
             self._skipped.update(range(opened, number))
             self.opened = number + 1
             return True
-        if number in self._skipped:
+        if self._skipped is not None and number in self._skipped:
             self._skipped.remove(number)
             return True
         return False

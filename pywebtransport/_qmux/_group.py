@@ -32,6 +32,7 @@ class QMuxGroup:
         self._datagram_limit = limit
         most = self._state.limits.datagram_queue
         self._state.datagrams.limit = most if limit is None else min(limit, most)
+        self._look_for_room()
 
     def stats(self) -> dict[str, int | None]:
         """Counters of the session's streams and datagrams, and the limits in force."""
@@ -39,8 +40,15 @@ class QMuxGroup:
 
     def clear_datagrams(self) -> int:
         """Drop the datagrams that wait; return how many there were."""
-        return self._state.datagrams.clear()
+        count = self._state.datagrams.clear()
+        self._look_for_room()
+        return count
 
     def close(self) -> None:
         """The session has ended: what it queued is dropped."""
         self._state.datagrams.clear()
+
+    def _look_for_room(self) -> None:
+        """Tell those who wait for room, even if the link takes nothing now."""
+        if self._state.datagrams.held_up:
+            self._state.schedule()

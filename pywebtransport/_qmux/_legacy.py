@@ -78,7 +78,7 @@ class LegacyReceiver(Receiver):
         if not data and not fin:
             self._load.idle("frames without data")
             if not stream.received:
-                self._state.new.append(stream)
+                self._state.tell_new(stream)
         state = self._state
         stream.received += len(data)
         stream.receive_limit = stream.due_at = NEVER
@@ -133,7 +133,7 @@ def build_legacy(state: State) -> bytes | None:
 
 def _next_message(state: State) -> bytes | None:
     if state.control:
-        frame, stream = state.control.popleft()
+        frame, stream = state.control.pop(0)
         if stream is not None and stream.is_sending:
             stream.sending_done()
         return frame

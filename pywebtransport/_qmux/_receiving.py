@@ -33,8 +33,10 @@ _FOUR: Final = Struct(">I").unpack_from
 _EIGHT: Final = Struct(">Q").unpack_from
 _LARGE: Final = 4096
 """From so many bytes on, a view costs less than a copy."""
-_SMALL_RAISE: Final = 1024
-_FREE_RAISES: Final = 4
+_RAISES: Final = 4
+"""Limits that a peer may raise for each STREAM frame that it gets."""
+_RAISE: Final = 1024
+"""Bytes for each of which it may raise one more."""
 
 _ENCODING: Final = QMuxError.FRAME_ENCODING_ERROR
 _STATE: Final = QMuxError.STREAM_STATE_ERROR
@@ -66,8 +68,8 @@ class Receiver:
         "_last_answer",
         "_last_ping",
         "_load",
-        "_local_bit",
-        "_local_uni",
+        "_our_bit",
+        "_our_uni",
         "_peer_uni",
         "_state",
         "became_available",
@@ -84,9 +86,9 @@ class Receiver:
     def __init__(self, state: State, load: QMuxLoad, *, is_client: bool) -> None:
         self._state = state
         self._load = load
-        self._local_bit = 0 if is_client else 1
-        self._local_uni = 2 | self._local_bit
-        self._peer_uni = 3 ^ self._local_bit
+        self._our_bit = 0 if is_client else 1
+        self._our_uni = 2 | self._our_bit
+        self._peer_uni = 3 ^ self._our_bit
         self._last_ping = -1
         self._last_answer = -1
         self._credit_frames = 0
@@ -119,7 +121,7 @@ class Receiver:
         state = self._state
         streams = state.streams
         data = state.data
-        local_uni = self._local_uni
+        local_uni = self._our_uni
         while pos < end:
             kind = record[pos]
             if not 0x08 <= kind <= 0x0F:
@@ -189,7 +191,7 @@ class Receiver:
                     pos = stop
                     continue
                 if not size and not fin:
-                    state.new.append(stream)
+                    state.tell_new(stream)
             elif not size and not fin:
                 self._load.idle("frames without data")
             upto = offset + size
@@ -242,7 +244,7 @@ class Receiver:
         state = self._state
         unidirectional = stream_id & 2 != 0
         number = stream_id >> 2
-        if stream_id & 1 == self._local_bit:
+        if stream_id & 1 == self._our_bit:
             if number >= state.opened[unidirectional]:
                 raise QMuxConnectionError(_STATE, "this end has not opened the stream", kind)
             return None
@@ -263,11 +265,11 @@ class Receiver:
         stream.sink = self.sink
         state.streams[stream_id] = stream
         if not 0x08 <= kind <= 0x0F:
-            state.new.append(stream)
+            state.tell_new(stream)
         return stream
 
     def _receiving(self, stream_id: int, kind: int) -> QMuxStream | None:
-        if stream_id & 3 == self._local_uni:
+        if stream_id & 3 == self._our_uni:
             raise QMuxConnectionError(_STATE, "the stream only sends", kind)
         stream: QMuxStream | None = self._state.streams.get(stream_id)
         return self._unknown(stream_id, kind) if stream is None else stream
@@ -326,11 +328,14 @@ class Receiver:
                 self._load.idle("resets of finished streams")
                 return
             reliable = min(reliable, stream.reset_at[1])
-        elif final < stream.received:
+        elif final < stream.received and not stream.stop_sent:
             raise QMuxConnectionError(_SIZE, "the stream ends before received data", kind)
         elif final > stream.receive_limit:
             raise QMuxConnectionError(_FLOW, "more data than the stream may have", kind)
         else:
+            # The answer of @moq/qmux 0.3.3 to STOP_SENDING does not count the frame that it was
+            # sending at that moment. The data are not kept, so it does no harm.
+            final = max(final, stream.received)
             data = self._state.data
             data.received += final - stream.received
             if data.received > data.limit:
@@ -378,6 +383,8 @@ class Receiver:
                 raise QMuxConnectionError(_ENCODING, "the datagram ends behind the record", kind)
             if 1 + pos - start + size > self._state.limits.max_datagram_frame_size:
                 raise QMuxConnectionError(_VIOLATION, "a datagram that is too large", kind)
+            if not size:
+                self._load.idle("empty datagrams")
             self.datagrams.append(record[pos : pos + size])
             self.datagrams_received += 1
             pos += size
@@ -464,7 +471,7 @@ class Receiver:
         if limit > stream.send_limit:
             stream.send_limit = limit
             if stream.queued and not stream.is_ready:
-                stream.make_ready()
+                self._state.make_ready(stream)
                 self._state.wake()
 
     def _max_streams(self, limit: int, kind: int) -> None:
@@ -478,12 +485,11 @@ class Receiver:
             self.became_available.add(unidirectional)
 
     def _raised(self, by: int) -> None:
-        """Count a limit that is raised by little, unless it answers what this end has sent."""
-        if by >= _SMALL_RAISE:
-            return
-        self._credit_frames += 1
-        if by <= 0 or self._credit_frames > _FREE_RAISES * self._state.frames_sent:
-            self._load.idle("small limits")
+        """Count a limit that does not answer what this end has sent."""
+        state = self._state
+        self._credit_frames = count = self._credit_frames + 1
+        if by <= 0 or count > _RAISES * state.frames_sent + state.stream_bytes_sent // _RAISE:
+            self._load.idle("limits that are not needed")
 
     def _blocked(self, kind: int, record: bytes, pos: int, end: int) -> int:
         """Nothing depends on these frames."""

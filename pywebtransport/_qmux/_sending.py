@@ -49,6 +49,8 @@ def build_record(state: State) -> bytes | None:
         room = _add_ends(state, parts, room)
     if state.ready or state.other_ready:
         _add_streams(state, parts, room)
+    if not state.ready:
+        state.ready = None
     if not parts:
         return None
     record = b"".join(parts)
@@ -62,15 +64,19 @@ def build_record(state: State) -> bytes | None:
 
 def _add_control(state: State, parts: list[Any], room: int) -> int:
     control = state.control
-    while control:
-        frame, stream = control[0]
+    done = 0
+    for frame, stream in control:
         if len(frame) > room:
-            return room
-        control.popleft()
+            break
+        done += 1
         parts.append(frame)
         room -= len(frame)
         if stream is not None and stream.is_sending:
             stream.sending_done()
+    if done < len(control):
+        del control[:done]
+        return room
+    control.clear()
     if state.pong >= 0:
         frame = encode_number(PING_RESPONSE, state.pong)
         state.pong = -1
@@ -89,19 +95,32 @@ def _add_control(state: State, parts: list[Any], room: int) -> int:
 def _add_ends(state: State, parts: list[Any], room: int) -> int:
     """Add frames without data: they need no credit."""
     ends = state.ends
-    while ends and room >= STREAM_HEADER_SIZE:
-        stream = ends.pop()
+    done = 0
+    left_out: list[Any] = []
+    for stream in ends:
+        if room < STREAM_HEADER_SIZE:
+            break
+        done += 1
         stream.ends_due = False
         if not stream.is_live:
             continue
         fin = stream.fin_due and not stream.queued
-        # The data tell of the stream as well.
-        if fin or not stream.is_ready or state.stream_bytes_sent >= state.send_limit:
-            parts.append(stream_header(stream.stream_id, stream.sent, 0, fin))
-            room -= STREAM_HEADER_SIZE
-            state.frames_sent += 1
-            if fin:
-                state.ended.append(stream)
+        if not fin and stream.is_ready and state.stream_bytes_sent < state.send_limit:
+            if not stream.sent:
+                left_out.append(stream)  # its data tell of the stream as well
+            continue
+        if left_out and not stream.sent:
+            # But the peer hears of streams in the order in which they were opened.
+            for other in left_out[: room // STREAM_HEADER_SIZE - 1]:
+                parts.append(stream_header(other.stream_id, 0, 0, False))
+                room -= STREAM_HEADER_SIZE
+            left_out.clear()
+        parts.append(stream_header(stream.stream_id, stream.sent, 0, fin))
+        room -= STREAM_HEADER_SIZE
+        state.frames_sent += 1
+        if fin:
+            state.ended.append(stream)
+    del ends[:done]
     return room
 
 
@@ -156,10 +175,11 @@ def _add_streams(state: State, parts: list[Any], room: int) -> None:
 def ready_lines(state: State) -> list[Any]:
     """Return the queues of ready streams, the highest send order first."""
     if not state.other_ready:
-        return [state.ready]
+        return [state.ready] if state.ready else []
     lines = {order: line for order, line in state.other_ready.items() if line}
     state.other_ready = lines.copy()
-    lines[0] = state.ready
+    if state.ready:
+        lines[0] = state.ready
     return [lines[order] for order in sorted(lines, reverse=True)]
 
 

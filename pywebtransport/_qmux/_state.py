@@ -26,13 +26,14 @@ class State:
         is_busy: News are delivered without ``schedule``.
         is_woken: The link knows that there may be something to send.
         news: Streams whose ``deliver()`` is due.
-        new: Streams of the peer to report that have nothing to read yet.
+        new: Those of them that the peer opened without data; None: there are none.
         streams: The open streams by ID.
         close_info: Why the connection ended; None: it is open.
 
         peer: What the peer announced.
         record_size: Bytes of a record to send.
-        ready: Streams of send order 0 with something to send, in turn.
+        ready: Streams of send order 0 with something to send, in turn; None: none. An empty
+            deque takes more memory than the rest of an idle connection's queues.
         other_ready: The same by other send orders.
         ends: Streams that send a frame without data.
         control: Frames to send before all others; with the stream whose sending side they end.
@@ -97,22 +98,22 @@ class State:
         self.is_busy = False
         self.is_woken = False
         self.news: list[Any] = []
-        self.new: list[Any] = []
+        self.new: set[Any] | None = None
         self.streams: dict[int, Any] = {}
         self.close_info: CloseInfo | None = None
 
         self.peer = Parameters()
         self.record_size = self.peer.max_record_size
-        self.ready: deque[Any] = deque()
+        self.ready: deque[Any] | None = None
         self.other_ready: dict[int, deque[Any]] = {}
         self.ends: list[Any] = []
-        self.control: deque[tuple[bytes, Any]] = deque()
+        self.control: list[tuple[bytes, Any]] = []
         self.credit_due: list[Any] = []
         self.send_limit = 0
         self.stream_bytes_sent = 0
         self.queued = 0
         self.ended: list[Any] = []
-        self.finishing: deque[tuple[int, Any]] = deque()
+        self.finishing: list[tuple[int, Any]] = []
         self.handed_out = 0
         self.may_open = [0, 0]
         self.opened = [0, 0]
@@ -129,11 +130,35 @@ class State:
         )
         self.is_paused = False
 
+    def make_ready(self, stream: Any) -> None:
+        """A stream has something to send, and credit for it."""
+        stream.is_ready = True
+        if stream.order:
+            self.other_ready.setdefault(stream.order, deque()).append(stream)
+        elif self.ready is None:
+            self.ready = deque((stream,))
+        else:
+            self.ready.append(stream)
+
+    def leave_ready(self, stream: Any) -> None:
+        """A stream that is ready gets another send order."""
+        stream.is_ready = False
+        line = self.other_ready[stream.order] if stream.order else self.ready
+        if line is not None:
+            line.remove(stream)
+
     def wake(self) -> None:
         """There is something to send."""
         if not self.is_woken and self.link is not None:
             self.is_woken = True
             self.link.wants_to_send()
+
+    def tell_new(self, stream: Any) -> None:
+        """The peer opened a stream without data; it has its place in the order of news."""
+        if self.new is None:
+            self.new = set()
+        self.new.add(stream)
+        stream.has_news()
 
     def consume(self, n: int) -> None:
         """Bytes of any stream need no room any more."""
@@ -157,7 +182,7 @@ class State:
         self.link = None
         self.schedule = _nothing
         self.streams.clear()
-        self.ready.clear()
+        self.ready = None
         self.other_ready.clear()
         self.ends.clear()
         self.control.clear()

@@ -39,6 +39,7 @@ class QMuxStream(PlainStream):
         received: Bytes that arrived, or were lost by a reset.
         receive_limit: Bytes that the peer may send.
         final_size: Of the receiving side; -1: not known.
+        stop_sent: This end has stopped reading: what comes is not kept.
         due_at: The peer gets more credit when ``consumed_size`` reaches this.
         consumed_size: Bytes that the application has read or dropped.
         reset_at: (code, reliable size) of a reset that the application does not know yet.
@@ -72,6 +73,7 @@ class QMuxStream(PlainStream):
         "send_limit",
         "sent",
         "state",
+        "stop_sent",
     )
 
     def __init__(
@@ -108,6 +110,7 @@ class QMuxStream(PlainStream):
         self.due_at = (window + 1) // 2
         self.consumed_size = 0
         self.final_size = -1
+        self.stop_sent = False
         self.reset_at: tuple[int, int] | None = None
         self._input_is_done = False
         self.is_listed = False
@@ -161,6 +164,7 @@ class QMuxStream(PlainStream):
             self.state.control.append((encode_number(STOP_SENDING, self.stream_id, code), None))
             self.state.wake()
         self.due_at = NEVER
+        self.stop_sent = True
         self.mark_stop_sent()
 
     # ------------------------------------------------------------ sending side
@@ -204,7 +208,7 @@ class QMuxStream(PlainStream):
         if not self.is_ready:
             if self.queued:
                 if self.sent < self.send_limit:
-                    self.make_ready()
+                    state.make_ready(self)
             else:
                 self.send_empty()
         if not state.is_woken:
@@ -213,14 +217,6 @@ class QMuxStream(PlainStream):
 
     def write_room(self) -> bool:
         return self.queued <= self.state.low_water
-
-    def make_ready(self) -> None:
-        """It has something to send, and credit for it."""
-        self.is_ready = True
-        if not self.order:
-            self.state.ready.append(self)
-        else:
-            self.state.other_ready.setdefault(self.order, deque()).append(self)
 
     def send_empty(self) -> None:
         """Send a frame without data: the beginning of the stream, or its end."""
@@ -240,9 +236,9 @@ class QMuxStream(PlainStream):
         if order == self.order:
             return
         if self.is_ready:
-            self._leave()
+            self.state.leave_ready(self)
             self.order = order
-            self.make_ready()
+            self.state.make_ready(self)
         else:
             self.order = order
 
@@ -325,11 +321,6 @@ class QMuxStream(PlainStream):
             self.head, self.more = waiting[:n], None
         self.queued -= dropped
         self.state.queued -= dropped
-
-    def _leave(self) -> None:
-        self.is_ready = False
-        line = self.state.other_ready[self.order] if self.order else self.state.ready
-        line.remove(self)
 
     # ------------------------------------------------------------------- groups
 

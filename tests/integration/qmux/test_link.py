@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
+import time
 
 import pytest
-from websockets.frames import Close, Opcode
+from websockets.frames import Close, Frame, Opcode
 
 from pywebtransport._loop import LinkOptions
 from pywebtransport.exceptions import ConnectionError, IdleTimeoutError, ProtocolError
@@ -297,6 +300,44 @@ async def test_a_peer_that_takes_nothing_is_dropped() -> None:
         error = server.closed.result()
         assert isinstance(error, IdleTimeoutError)
         assert "took nothing for 0.2 seconds" in str(error)
+
+
+@pytest.mark.parametrize("end", ["close", "eof", "reset"])
+async def test_other_work_gets_turns_between_many_records(end: str) -> None:
+    """However much arrives at once; and nothing of it is lost when the peer leaves."""
+    async with raw_client() as (peer, server):
+        turns_at: list[int] = []
+        turns = 0
+        loop = asyncio.get_running_loop()
+
+        def count() -> None:
+            nonlocal turns
+            turns += 1
+            if not server.closed.done():
+                loop.call_soon(count)
+
+        def work(record: bytes) -> None:
+            turns_at.append(turns)
+            time.sleep(0.0005)  # longer than a slice of a turn
+
+        loop.call_soon(count)
+        server.on_record = work
+        frame = Frame(Opcode.BINARY, bytes(1000)).serialize(mask=True)
+        server.link.data_received(frame * 200)  # as a transport that had much to read
+        assert len(turns_at) < 40
+        if end == "close":
+            peer.frame(Opcode.CLOSE, b"\x03\xe8")
+        elif end == "eof":
+            peer.writer.write_eof()
+        else:
+            sock = peer.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.writer.transport.abort()
+        await server.closed
+        assert len(turns_at) == 200
+        assert turns_at == sorted(turns_at)
+        if end != "reset":  # which is noticed in any turn
+            assert len(set(turns_at)) >= 12
 
 
 async def test_a_link_that_does_not_read() -> None:

@@ -41,7 +41,12 @@ class QmuxPeer extends PagePeer {
     authority = readFileSync(cafile);
     const versions = Object.fromEntries(protocols.map((name) => [name, null]));
     this.begin(new Session(`https://127.0.0.1:${port}${path}`, { protocols, versions }));
-    await this.session.ready;
+    // Old versions do not reject `ready`.
+    const ended = this.session.closed.then(({ closeCode }) => {
+      throw new Error(`closed before it was ready, ${closeCode}`);
+    });
+    ended.catch(() => {});
+    await Promise.race([this.session.ready, ended]);
   }
 
   async listen({ certfile, keyfile, protocols, refuse }) {

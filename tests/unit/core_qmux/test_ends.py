@@ -47,7 +47,7 @@ async def test_pings_keep_a_connection_open() -> None:
         connection, _ = await bed.dial(connection_idle_timeout=5, keep_alive=True)
         session = await connection.create_session("/")
         await session.ready()
-        await asyncio.sleep(40)
+        await asyncio.sleep(20)
         assert session.is_ready
         await connection.close()
 

@@ -383,3 +383,40 @@ async def test_serve_streams() -> None:
             stream = await session.create_bidirectional_stream()
             await stream.write(word, end_stream=True)
             assert await stream.read_all() == word.upper()
+
+
+async def test_streams_arrive_in_the_order_in_which_they_were_opened() -> None:
+    """Whether they have data, an end, or nothing yet."""
+    got: list[int] = []
+    done = asyncio.Event()
+
+    async def handler(session: WebTransportSession) -> None:
+        await session.accept()
+        async for stream in session.incoming_unidirectional_streams():
+            got.append(stream.stream_id)
+            if len(got) == 6:
+                done.set()
+
+    async with Bed(handler) as bed, bed.session() as session:
+        streams = [await session.create_unidirectional_stream() for _ in range(6)]
+        await streams[1].write(b"data")
+        await streams[3].write(b"", end_stream=True)
+        await streams[4].write(b"data", end_stream=True)
+        await done.wait()
+        assert got == [stream.stream_id for stream in streams]
+        for stream in streams:
+            await stream.abort()
+
+
+async def test_a_reset_that_nobody_reads_makes_room() -> None:
+    async def handler(session: WebTransportSession) -> None:
+        await session.accept()
+        async for stream in session.incoming_unidirectional_streams():
+            held.append(stream)
+
+    held: list[WebTransportReceiveStream] = []
+    async with Bed(handler, {"initial_max_streams_uni": 2}) as bed, bed.session() as session:
+        for _ in range(10):
+            stream = await session.create_unidirectional_stream(timeout=5)
+            await stream.write(b"x")
+            stream.reset(2)

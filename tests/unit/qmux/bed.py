@@ -193,8 +193,16 @@ class End:
         self.handler = Handler()
         self.connection.handler = self.handler
         self.ready = 0
+        self.opened: list[QMuxStream] = []
         self.connection.on_ready = self._on_ready
         self.connection.start(draft)
+
+    def open(self, unidirectional: bool) -> QMuxStream | None:
+        """Open a stream, if the peer allows it, and keep it in ``opened``."""
+        stream = self.connection.open_stream(unidirectional)
+        if stream is not None:
+            self.opened.append(stream)
+        return stream
 
     def connection_streams(self) -> list[QMuxStream]:
         """The streams that the peer opened and that are not closed."""

@@ -378,6 +378,8 @@ FLOODS = {
     "tiny-max-data": lambda number: f"10{0x8010_0000 + number:08x}",
     "tiny-max-stream-data": lambda number: f"1104{0x8004_0000 + number:08x}",
     "tiny-max-streams": lambda number: f"12{0x4064 + number:04x}",
+    "large-max-data": lambda number: f"10{0x8010_0000 + (number << 12):08x}",
+    "empty-datagram": lambda number: "3100",
     "ping": lambda number: f"f48c67529ef8c7bd{0x4000 + number:04x}",
     "empty-stream": lambda number: "0e040500",
     "finished-stream": lambda number: "0a020121",
