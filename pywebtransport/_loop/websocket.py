@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from .._quic import EagerTurn
 from ..exceptions import (
     ConnectionError,
     IdleTimeoutError,
@@ -196,6 +197,7 @@ class WebSocketLink(asyncio.Protocol):
         "_closing",
         "_deadline",
         "_deadlines",
+        "_eager",
         "_flush",
         "_fragments",
         "_heard",
@@ -204,9 +206,11 @@ class WebSocketLink(asyncio.Protocol):
         "_is_open",
         "_is_paused",
         "_is_reading",
+        "_is_receiving",
         "_last_unsent",
         "_library",
         "_loop",
+        "_must_flush",
         "_options",
         "_pong",
         "_records",
@@ -233,6 +237,7 @@ class WebSocketLink(asyncio.Protocol):
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines.of(self._loop)
+        self._eager = EagerTurn.of(self._loop)
         self._transport: asyncio.Transport | None = None
         self._ws: WebSocketProtocol | None = None
         self._records: Records | None = None  # None: it has heard of the end
@@ -240,6 +245,8 @@ class WebSocketLink(asyncio.Protocol):
         self._can_send = False  # records
         self._is_discarding = False  # records that arrive do not matter any more
         self._is_reading = True
+        self._is_receiving = False
+        self._must_flush = False  # a flush, when everything was received
         self._is_paused = False  # the kernel has not taken everything
         self._closing: tuple[int, str] | None = None  # code and reason of the Close to send
         self._flush: asyncio.Handle | None = None
@@ -283,7 +290,9 @@ class WebSocketLink(asyncio.Protocol):
 
     def wants_to_send(self) -> None:
         """Call ``next_record`` at the end of this turn, or when the transport has room."""
-        if self._flush is None and self._can_send and not self._is_paused:
+        if self._is_receiving:
+            self._must_flush = True
+        elif self._flush is None and self._can_send and not self._is_paused:
             self._flush = self._loop.call_soon(self._on_flush)
 
     def close(self, code: int, reason: str = "") -> None:
@@ -375,10 +384,8 @@ class WebSocketLink(asyncio.Protocol):
             self._receive_head(data)
         elif self._backlog:
             self._backlog += data
-        elif len(data) <= _PIECE:
-            self._feed(data)
         else:
-            self._digest(data)
+            self._take_in(data)
 
     def eof_received(self) -> bool:
         """The peer sends nothing more; the transport closes itself."""
@@ -458,6 +465,22 @@ class WebSocketLink(asyncio.Protocol):
 
     # ------------------------------------------------------------------ receive
 
+    def _take_in(self, data: bytes) -> None:
+        """Bytes of frames have arrived, and it is their turn.
+
+        Tasks that were waiting for them continue here, and what they write leaves at once: without
+        two turns of the event loop in between.
+        """
+        self._is_receiving = True
+        try:
+            self._eager.run(self._feed if len(data) <= _PIECE else self._digest, data)
+        finally:
+            self._is_receiving = False
+        if self._must_flush:
+            self._must_flush = False
+            if self._flush is None:
+                self._on_flush()
+
     def _digest(self, data: bytes) -> None:
         """Many bytes have arrived: other work gets turns between two pieces of them."""
         if self._turns is None:
@@ -478,7 +501,7 @@ class WebSocketLink(asyncio.Protocol):
         """It is the turn of the backlog."""
         if self._backlog and self._is_reading:
             backlog, self._backlog = self._backlog, b""
-            self._digest(backlog)
+            self._take_in(backlog)
             self._set_reading()
 
     def _set_reading(self) -> None:
