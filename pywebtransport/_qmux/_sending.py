@@ -43,7 +43,7 @@ def build_record(state: State) -> bytes | None:
             frame = encode_number(MAX_STREAMS + kind, credit.announce())
             parts.append(frame)
             room -= len(frame)
-    if state.datagrams.count:
+    if state.datagrams.count and state.peer.max_datagram_frame_size:
         room = state.datagrams.take(room, parts)
     if state.ends:
         room = _add_ends(state, parts, room)
