@@ -104,7 +104,7 @@ class Records(Protocol):
         """The peer closed, or the TCP connection ended; the last call."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LinkOptions:
     """Limits of a link.
 
