@@ -851,11 +851,16 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self.on_credentials is not None:
             self.on_credentials(ticket, token)
 
-    def _quic_closed(self, info: CloseInfo, error: WebTransportError | None) -> None:
+    def _quic_closed(
+        self, info: CloseInfo, error: WebTransportError | None, was_idle: bool
+    ) -> None:
         if self.is_closed:
             return
         self._error = self._error or error  # None: the property creates it when it is needed
-        clean = info.kind == "application" and info.code in (0, ErrorCodes.H3_NO_ERROR)
+        if info.kind == "application":
+            clean = info.code in (0, ErrorCodes.H3_NO_ERROR)
+        else:  # libcurl and others end their connections with NO_ERROR of QUIC
+            clean = info.kind == "transport" and info.code == 0 and was_idle
         expected = (clean or self._state is ConnectionState.CLOSING) and not self.error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:

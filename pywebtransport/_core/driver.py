@@ -109,23 +109,27 @@ class Driver:
         owner, self.owner = self.owner, None
         if owner is None:
             return
-        if self.active and not (
-            owner._sessions or owner._pending or self.h3.requests or self.h3.tunnels
-        ):
+        h3 = self.h3
+        was_idle = not (owner._sessions or owner._pending or h3.exchanges or h3.tunnels)
+        if self.active and was_idle and not h3.requests:
             # Nobody has to be told why, as at most ends: ``owner`` creates the error when asked.
-            self.h3.connection_closed(None)
-            owner._quic_closed(info, None)
+            h3.connection_closed(None)
+            owner._quic_closed(info, None, was_idle)
             return
         error = self.error(owner, info)
-        self.h3.connection_closed(error, partial(self._sessions_told, owner, info, error))
+        h3.connection_closed(error, partial(self._sessions_told, owner, info, error, was_idle))
 
     def _sessions_told(
-        self, owner: WebTransportConnection, info: CloseInfo, error: WebTransportError
+        self,
+        owner: WebTransportConnection,
+        info: CloseInfo,
+        error: WebTransportError,
+        was_idle: bool,
     ) -> None:
         if self.handshake is not None and not self.handshake.done():
             self.handshake.set_exception(error)
         if self.active:
-            owner._quic_closed(info, error)
+            owner._quic_closed(info, error, was_idle)
 
     def error(self, owner: WebTransportConnection, info: CloseInfo) -> WebTransportError:
         """The typed error for the end of the QUIC connection."""

@@ -355,6 +355,11 @@ class AioquicClient(QuicConnectionProtocol):
             assert isinstance(client, AioquicClient)
             yield client
 
+    def end(self, code: int) -> None:
+        """Close the connection with a transport code."""
+        self._quic.close(error_code=code, frame_type=0)
+        self.transmit()
+
     def request(self, lines: Lines, body: bytes = b"", *, fin: bool = True) -> int:
         """Send a request; the number of its stream."""
         stream = self._quic.get_next_available_stream_id()
