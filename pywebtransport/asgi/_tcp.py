@@ -24,7 +24,7 @@ from ..utils._timing import get_timestamp
 from ._drivers import make_front, require_front
 from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._front import Admission, FrontOptions, TcpFront
-from ._messages import required, shown
+from ._messages import SERVICE_RESTART, required, shown
 from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
 
@@ -45,7 +45,6 @@ _NORMAL = 1000
 _INTERNAL_SERVER_ERROR = 500
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_ERROR = 1011
-_SERVICE_RESTART = 1012
 
 # Of HTTP/1.1, beside those that HTTP/3 has.
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
@@ -89,7 +88,6 @@ class TcpSide:
         self._tls: TlsContexts | None = None
         self._admission: Admission | None = None
         self._stopping = False
-        self.websockets: set[_TcpWebSocket] = set()  # that are open
 
     @property
     def is_listening(self) -> bool:
@@ -190,11 +188,12 @@ class TcpSide:
                 front.reload()
 
     async def stop(self, timeout: float) -> None:
-        """Stop all fronts as ``TcpFront.stop`` says."""
-        self._stopping = True
+        """Stop all fronts as ``TcpFront.stop`` says, and close the WebSockets over HTTP/3, too."""
+        self._stopping = self._asgi.is_stopping = True
         loop = asyncio.get_running_loop()
-        closing = [loop.create_task(each.go_away()) for each in self.websockets]
+        closing = [loop.create_task(each.go_away()) for each in self._asgi.websockets]
         try:
+            await asyncio.sleep(0)  # each of them has begun
             await asyncio.gather(*(front.stop(timeout) for front in self._fronts))
         finally:
             await end_tasks(closing, timeout=0.0, logger=_logger, what="closing WebSockets")
@@ -435,11 +434,15 @@ class _TcpWebSocket(_Exchange):
 
     _is_open = False
     _is_known = False  # the application has asked for an event
+    _sent_away = False
+    _closed_with: tuple[int, str] | None = None  # code and reason of this end
 
     async def go_away(self) -> None:
-        """The server stops: close it."""
-        with contextlib.suppress(ClientDisconnectedError):
-            await self._give({"type": "websocket.close", "code": _SERVICE_RESTART})
+        """See ``OpenWebSocket.go_away``."""
+        if self._is_open and not self._sent_away:
+            self._sent_away = True
+            with contextlib.suppress(ClientDisconnectedError):
+                await self._close({"type": "websocket.close", "code": SERVICE_RESTART})
 
     async def _run(self) -> None:
         try:
@@ -447,8 +450,8 @@ class _TcpWebSocket(_Exchange):
                 self._scope, self.receive, self.send, knows_scope=lambda: self._is_known
             )
         finally:
-            self._side.websockets.discard(self)
-        if self._is_gone:
+            self._asgi.websockets.discard(self)
+        if self._is_gone or self._sent_away:
             return
         if self._is_open:
             close = {"type": "websocket.close", "code": _NORMAL if fine else _INTERNAL_ERROR}
@@ -465,10 +468,15 @@ class _TcpWebSocket(_Exchange):
         message = await self._next()
         if message["type"] == "websocket.disconnect":
             self._is_gone = True
+            if self._closed_with is not None:  # hypercorn has forgotten it
+                code, reason = self._closed_with
+                return {**message, "code": code, "reason": reason}
         return message
 
     async def send(self, message: Message) -> None:
         """Take a message of the application."""
+        if self._sent_away:
+            raise ClientDisconnectedError("the server stops: the WebSocket is closed")
         kind = message["type"]
         if kind == "websocket.accept":
             subprotocol = message.get("subprotocol")
@@ -479,21 +487,29 @@ class _TcpWebSocket(_Exchange):
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._is_open = True
-            self._side.websockets.add(self)
+            self._asgi.websockets.add(self)
             self._status = _OK if self._scope["http_version"] == "2" else _SWITCHING_PROTOCOLS
             self._answered()
+            if self._asgi.is_stopping:
+                await self.go_away()
         elif kind == "websocket.http.response.start":
             _check_status(message, 300)
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._status = message["status"]
+        elif kind == "websocket.close":
+            await self._close(message)
+            if self._status is None:
+                self._status = _FORBIDDEN
         else:
             await self._give(message)
-            if kind == "websocket.close":
-                self._is_open = False
-                self._side.websockets.discard(self)
-                if self._status is None:
-                    self._status = _FORBIDDEN
+
+    async def _close(self, message: Message) -> None:
+        if self._is_open:
+            self._closed_with = message.get("code") or _NORMAL, message.get("reason") or ""
+        await self._give(message)
+        self._is_open = False
+        self._asgi.websockets.discard(self)
 
     def _has_left(self) -> bool:
         return self._is_open and super()._has_left()

@@ -186,8 +186,9 @@ class WebSocketProtocol(WSProtocol):
 
     def shutdown(self) -> None:
         """The server stops."""
-        is_open = self.conn.state is ConnectionState.OPEN
-        if is_open or self.close_sent or not self.handshake_complete:
+        if not self.handshake_complete:
+            return  # the application decides, and then it is closed
+        if self.conn.state is ConnectionState.OPEN or self.close_sent:
             super().shutdown()
         else:  # the client has closed it
             self.stop_keepalive()

@@ -30,6 +30,7 @@ from ..utils._timing import get_timestamp
 from ._deflate import Deflate
 from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._http import response_lines
+from ._messages import SERVICE_RESTART
 from ._scope import websocket_scope
 from ._types import Message
 
@@ -61,7 +62,6 @@ _INTERNAL_SERVER_ERROR: Final = 500
 _SERVICE_UNAVAILABLE: Final = 503
 
 _NORMAL: Final = 1000
-_GOING_AWAY: Final = 1001
 _NO_STATUS: Final = 1005
 _ABNORMAL: Final = 1006
 _TOO_BIG: Final = 1009
@@ -89,7 +89,7 @@ async def run_websocket(
         connection: The connection.
         exchange: The extended CONNECT request.
 
-    Cancellation: closes the WebSocket with code 1001.
+    Cancellation: closes the WebSocket with code 1012.
     """
     await _WebSocket(server, connection, exchange).run()
 
@@ -111,7 +111,7 @@ class _WebSocket:
         self._loop = asyncio.get_running_loop()
         self._started_at = get_timestamp()
         self._state = _CONNECTING
-        self._is_connect_told = self._is_logged = False
+        self._is_connect_told = self._is_logged = self._sent_away = False
         self._ws: Connection | None = None
         self._parsed: Generator[Event, None, None] | None = None
         # The message that arrives, and the one that waits for the application. A message may come
@@ -150,7 +150,9 @@ class _WebSocket:
             if self._state == _CONNECTING:
                 self._answer(_SERVICE_UNAVAILABLE)
             elif self._state == _OPEN:
-                self._fail(_GOING_AWAY, "server shutdown")
+                self._fail(SERVICE_RESTART, "")
+            else:
+                self._finish()
             raise
         finally:
             if self._timer is not None:
@@ -158,6 +160,12 @@ class _WebSocket:
             exchange, exchange.events = self._exchange, NO_EXCHANGE_EVENTS
             exchange.cancel(H3Error.INTERNAL_ERROR)
             self._over(_ABNORMAL, "")
+
+    async def go_away(self) -> None:
+        """See ``OpenWebSocket.go_away``."""
+        if self._state == _OPEN:
+            self._sent_away = True
+            self._begin_close(SERVICE_RESTART, "")
 
     # ------------------------------------------------------- events of the exchange
 
@@ -210,13 +218,15 @@ class _WebSocket:
         """
         kind = message["type"]
         state = self._state
-        if state == _OVER:
+        if state == _OVER or self._sent_away:
             raise self._disconnected()
         try:
             if kind == "websocket.send" and state == _OPEN:
                 await self._send_data(message)
             elif kind == "websocket.accept" and state == _CONNECTING:
                 self._accept(message)
+                if self._server.is_stopping:
+                    await self.go_away()
             elif kind == "websocket.close" and state in (_CONNECTING, _OPEN):
                 self._close(message)
             elif kind == "websocket.http.response.start" and state == _CONNECTING:
@@ -256,6 +266,7 @@ class _WebSocket:
         self._log(_OK)
         self._ws = Connection(ConnectionType.SERVER, extensions)
         self._state = _OPEN
+        self._server.websockets.add(self)
         self._timer = self._loop.call_later(PING_INTERVAL, self._keep_alive)
         self._read()
 
@@ -485,6 +496,7 @@ class _WebSocket:
         if self._disconnect is None:
             self._disconnect = _disconnect_event(code, reason)
         self._state = _OVER
+        self._server.websockets.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

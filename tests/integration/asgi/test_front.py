@@ -19,7 +19,9 @@ import pytest
 import websockets
 
 from pywebtransport import ServerApp, connect
+from pywebtransport.asgi import ClientDisconnectedError
 from pywebtransport.exceptions import CertificateError, ConfigurationError, ServerError
+from tests.support.asgi import Stage
 from tests.support.asgi_http import answer, body_of, by_path, start
 from tests.support.asgi_tcp import tcp_served
 from tests.support.certificates import Certificates
@@ -791,6 +793,34 @@ async def test_websockets_are_closed(certs: Certificates, http2: bool) -> None:
         with pytest.raises(websockets.ConnectionClosed):
             await socket.recv()
         assert socket.close_code == 1012
+        await closing
+
+
+@DRIVERS
+@pytest.mark.parametrize("is_late", [False, True], ids=["before", "during"])
+async def test_the_application_hears_that_websockets_are_closed(
+    certs: Certificates, http2: bool, is_late: bool
+) -> None:
+    """Those that were accepted before the drain, and those that are accepted during it."""
+    stage = Stage()
+    async with tcp_served(certs, stage, mount={"http2": http2}) as tcp:
+        opening = asyncio.ensure_future(tcp.websocket().__aenter__())
+        call = await stage.next()
+        if not is_late:
+            await call.accept()
+            await opening
+        closing = asyncio.ensure_future(tcp.server.close(drain_timeout=20))
+        if is_late:
+            await until(lambda: tcp.server.tcp is not None and not tcp.server.tcp.is_listening)
+            await call.accept()
+        socket = await opening
+        await socket.wait_closed()
+        assert socket.close_code == 1012
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("websocket.disconnect", 1012)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("send", text="late")
+        call.end()
         await closing
 
 

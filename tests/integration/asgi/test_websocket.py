@@ -470,8 +470,41 @@ async def test_a_message_that_is_too_long_is_1009(playing: Playing, is_text: boo
 async def test_the_server_stops(playing: Playing) -> None:
     async with playing() as (client, call, served):
         closing = asyncio.create_task(served.server.close(drain_timeout=0))
-        assert await client.closed() == (1001, "server shutdown")
+        assert await client.closed() == (1012, "")
         await call.ended.wait()
+        await closing
+
+
+async def test_a_drain_begins_with_a_close_frame(playing: Playing) -> None:
+    """Whoever waits for the client hears of it, and the server does not wait for the rest."""
+    async with playing() as (client, call, served):
+        closing = asyncio.create_task(served.server.close(drain_timeout=1000))
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("websocket.disconnect", 1012)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("send", text="late")
+        assert isinstance(close := await client.next(), CloseConnection)
+        assert close.code == 1012
+        client.send(close.response())
+        assert await client.next() is None
+        assert not closing.done()  # the application has the time
+        call.end()
+        await closing
+
+
+async def test_a_websocket_that_is_accepted_during_a_drain(playing: Playing) -> None:
+    async with playing(accept=None) as (client, call, served):
+        assert (await call.receive())["type"] == "websocket.connect"
+        closing = asyncio.create_task(served.server.close(drain_timeout=1000))
+        await until(lambda: not served.server.is_serving)
+        await asyncio.sleep(0)
+        await call.send("accept")
+        assert (await client.answer()).status == 200
+        assert isinstance(close := await client.next(), CloseConnection)
+        assert close.code == 1012
+        client.send(close.response())
+        assert (await call.receive())["code"] == 1012
+        call.end()
         await closing
 
 
