@@ -17,12 +17,15 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.events import EndData, StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ConnectionState
 from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import ConnectionState as WebSocketState
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
 
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
@@ -70,7 +73,7 @@ class HypercornFront:
         async def call(scope: Any, receive: Any, send: Any) -> None:
             stream = getattr(send, "__self__", None)
             if isinstance(stream, WSStream):
-                _limit(stream)
+                _take_over(stream)
             await app(scope, receive, send)
             await _reset_unfinished(send)
 
@@ -211,16 +214,18 @@ class _MessageBuffer(WebsocketBuffer):
         super().extend(event)
 
 
-def _limit(stream: WSStream) -> None:
-    """Limit what a message can be, and what it can expand to.
+def _take_over(stream: WSStream) -> None:
+    """Limit what a message can be, and what it can expand to; end the WebSocket as RFC 6455 says.
+
+    Hypercorn sends no Close frame when a client breaks a rule, and loses the code of the client's.
 
     Args:
         stream: A WebSocket that is not accepted yet.
     """
-    limited, handshake = cast(Any, stream), cast(Any, stream.handshake)
+    taken, handshake = cast(Any, stream), cast(Any, stream.handshake)
     limit = stream.config.websocket_max_message_size
     stream.buffer = _MessageBuffer(limit)
-    accept, handle_events = handshake.accept, limited._handle_events
+    accept = handshake.accept
 
     def accept_compressed(subprotocol: Any, lines: Any) -> Any:
         offers, handshake.extensions = handshake.extensions or (), None
@@ -231,12 +236,45 @@ def _limit(stream: WSStream) -> None:
             connection = Connection(ConnectionType.SERVER, [found[0]])
         return status, answer, connection
 
-    async def handle_and_end() -> None:
-        await handle_events()
-        if stream.buffer.length > limit:  # hypercorn has sent a Close frame, and would read on
-            await stream.send(StreamClosed(stream_id=stream.stream_id))
+    async def end(code: int, reason: str, answer: CloseConnection | None) -> None:
+        stream.closed = True
+        # Not in this task, which reads: to send may mean to wait for what the client says.
+        stream.task_group.spawn(send_last, answer)
+        await taken.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
 
-    handshake.accept, limited._handle_events = accept_compressed, handle_and_end
+    async def send_last(answer: CloseConnection | None) -> None:
+        if answer is not None:
+            await stream._send_wsproto_event(answer)
+        await stream.send(EndData(stream_id=stream.stream_id))
+        await stream.send(StreamClosed(stream_id=stream.stream_id))
+
+    async def fail(code: int, reason: str) -> None:
+        await end(code, reason, CloseConnection(code, reason))
+
+    async def handle_events() -> None:
+        frames = stream.connection
+        for event in frames.events():
+            if isinstance(event, Message):
+                try:
+                    stream.buffer.extend(event)
+                except FrameTooLargeError:
+                    await fail(CloseReason.MESSAGE_TOO_BIG, "message too big")
+                    return
+                if event.message_finished:
+                    await taken.app_put(stream.buffer.to_message())
+                    stream.buffer.clear()
+            elif isinstance(event, Ping):
+                await stream._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                if frames.state is WebSocketState.OPEN:  # what came cannot be parsed
+                    await fail(event.code, event.reason or "")
+                    return
+                is_answer = frames.state is not WebSocketState.REMOTE_CLOSING
+                answer = None if is_answer else event.response()
+                await end(event.code, event.reason or "", answer)
+                return
+
+    handshake.accept, taken._handle_events = accept_compressed, handle_events
 
 
 async def _reset_unfinished(send: Any) -> None:

@@ -401,6 +401,7 @@ _REFUSED = {
     ("newline in a field", "response's fields"): ("absent", "[b'content-length: 0']"),
 }
 _PAGE = "[b'content-length: 21', b'content-type: text/plain; charset=utf-8']"
+_MESSAGES = "['websocket.connect', 'text of 5', 'bytes of 2', 'text of 200000', 'text of 0'"
 
 # The TCP side of this server differs from the servers that it embeds in this: by group and server,
 # the values of those and of this. All responses to requests have ``alt-svc``, besides.
@@ -438,6 +439,18 @@ ON_TCP = {
         ("return after accept", "client got"): ("(None, (1006, None))", "(None, (1000, ''))"),
     },
     ("websocket", "hypercorn"): {
+        ("messages", "events"): (
+            f"{_MESSAGES}, 'websocket.disconnect code=1006']",
+            f"{_MESSAGES}, \"websocket.disconnect code=3001 reason='bye'\"]",
+        ),
+        ("subprotocol and fields", "events"): (
+            "['websocket.connect', 'websocket.disconnect code=1006']",
+            "['websocket.connect', \"websocket.disconnect code=1000 reason=''\"]",
+        ),
+        ("close by the server", "events"): (
+            "['websocket.connect', 'websocket.disconnect code=1000']",
+            "['websocket.connect', \"websocket.disconnect code=4001 reason='enough'\"]",
+        ),
         ("return after accept", "client got"): ("(None, (1011, ''))", "(None, (1000, ''))"),
     },
 }
