@@ -1,9 +1,11 @@
-"""Protocols of a transport for the layers above: a connection, a stream and a group.
+"""Protocols between the layers: a transport, and the sessions that it carries.
 
-``h3`` and ``_core`` use a transport only by these protocols. The compiled classes
-``QuicConnection``, ``QuicStream``, ``QuicGroup`` and ``CloseInfo`` implement them, and so can
-another transport that follows the rules of QUIC; tests use a connection in memory instead. Times
-are integers, nanoseconds of ``time.monotonic_ns()``, unless stated otherwise.
+``h3`` and ``_core`` use a transport only by ``Transport``, ``Stream`` and ``Group``. The compiled
+classes ``QuicConnection``, ``QuicStream``, ``QuicGroup`` and ``CloseInfo`` implement them, and so
+do the classes of ``_qmux``. ``_core`` uses the sessions of a connection only by ``SessionLayer``
+and ``LayerSession``, which ``H3Connection`` with ``H3Session`` and ``QMuxSessions`` with
+``QMuxSession`` implement. Times are integers, nanoseconds of ``time.monotonic_ns()``, unless
+stated otherwise.
 
 The transport calls handlers, sinks, waiters and owners only in its deliver phase, after it has
 processed everything that arrived. Such a call may do anything, including closing the connection.
@@ -11,8 +13,11 @@ processed everything that arrived. Such a call may do anything, including closin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from ._header_map import HeaderMap
+from ._states import HeadersToSend
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,10 +26,14 @@ __all__ = [
     "CallLater",
     "CloseInfo",
     "ConnectionHandler",
+    "Dialect",
     "Group",
     "GroupOwner",
+    "LayerSession",
     "Packet",
     "PacketNetwork",
+    "SessionEvents",
+    "SessionLayer",
     "SockAddr",
     "Stream",
     "TimerHandle",
@@ -357,6 +366,264 @@ class Transport(Protocol):
     def close(self, code: int, reason: str = "", *, application: bool = True) -> None: ...
     def abandon(self) -> None:
         """Drop the connection without telling the peer."""
+
+
+class SessionEvents(Protocol):
+    """Events of one WebTransport session (set ``LayerSession.events``)."""
+
+    def session_established(self) -> None:
+        """Client: 2xx received, ``response_headers`` and ``application_protocol`` are set."""
+
+    def session_rejected(
+        self, status: int | None, headers: Mapping[str, str], error: Exception | None
+    ) -> None:
+        """Client: a final status other than 2xx, or no usable answer at all (status ``None``)."""
+
+    def stream_received(self, stream: Any, unidirectional: bool) -> None:
+        """The peer opened a stream; its header is consumed and its ``sink`` is ``None``."""
+
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """Datagrams in the order of arrival, at least one."""
+
+    def streams_available(self, unidirectional: bool) -> None:
+        """Session or connection credit grew: try ``open_stream`` again."""
+
+    def datagram_writable(self) -> None: ...
+
+    def session_draining(self) -> None:
+        """DRAIN capsule or GOAWAY (once)."""
+
+    def credit_updated(self, kind: str, limit: int) -> None:
+        """WT_MAX_DATA / WT_MAX_STREAMS: kind is "data", "streams_bidi" or "streams_uni"."""
+
+    def capsule_received(self, capsule_type: int, value: bytes) -> None:
+        """A well-formed known capsule (for observers; already handled)."""
+
+    def session_closed(
+        self, code: int | None, reason: str, remote: bool, error: Exception | None
+    ) -> None:
+        """Last call. ``code`` None: abrupt end (CONNECT stream reset, connection lost)."""
+
+
+class Dialect(Protocol):
+    """A generation of the drafts of WebTransport over HTTP/3."""
+
+    @property
+    def draft(self) -> int: ...
+
+
+class LayerSession(Protocol):
+    """One session, as the layer below ``_core`` knows it.
+
+    Attributes:
+        events: Receives the events of the session; a server sets it before ``accept``.
+        datagram_limit: Datagrams of the session that may wait in the outgoing queue; None: no
+            limit.
+    """
+
+    events: SessionEvents
+    datagram_limit: int | None
+
+    @property
+    def is_client(self) -> bool: ...
+    @property
+    def session_id(self) -> int:
+        """The protocol's ID of the session; negative until the request is sent."""
+
+    @property
+    def authority(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def origin(self) -> str | None: ...
+    @property
+    def request_headers(self) -> HeaderMap: ...
+    @property
+    def response_headers(self) -> HeaderMap:
+        """Empty until there is a response."""
+
+    @property
+    def status(self) -> int | None:
+        """Status of the response; 200 if the session was accepted, on any transport."""
+
+    @property
+    def offered_protocols(self) -> Sequence[str]: ...
+    @property
+    def application_protocol(self) -> str | None: ...
+    @property
+    def dialect(self) -> Dialect | None:
+        """None if it is not known yet, and on a transport without HTTP/3."""
+
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def is_live(self) -> bool:
+        """The session is established and has not ended."""
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream whose end is the end of the session; None if there is none."""
+
+    # Answering.
+
+    def accept(
+        self, headers: HeadersToSend | None = None, application_protocol: str | None = None
+    ) -> None:
+        """Server: accept the session.
+
+        Raises:
+            SessionError: The session does not wait for an answer (any more).
+            ConfigurationError: A header cannot be sent, or the protocol was not offered.
+        """
+
+    def reject(self, status: int, headers: HeadersToSend | None = None) -> None:
+        """Server: answer with a status of 300 to 599. Raises as ``accept``."""
+
+    # Streams.
+
+    def open_stream(self, unidirectional: bool) -> Stream | None:
+        """Open a stream; None: no credit now, ``streams_available`` follows.
+
+        Raises:
+            SessionError: The session is closed.
+            ConnectionError: The connection is closed.
+        """
+
+    def stream_finished(self, stream: Any, unidirectional: bool) -> None:
+        """The application is done with a stream; called once for each."""
+
+    def code_to_wire(self, code: int) -> int:
+        """Map an application's code of a stream, 0 to 2**32 - 1, to the one on the wire."""
+
+    def code_from_wire(self, wire: int | None) -> int | None:
+        """Map a received stream code to the application's; None if there is none."""
+
+    def code_passed(self, wire: int | None, origin: LayerSession) -> int:
+        """Return the wire code that passes on a stream code of the session ``origin``."""
+
+    # Datagrams.
+
+    @property
+    def group(self) -> Group: ...
+    @property
+    def max_datagram_size(self) -> int: ...
+    def send_datagram(self, data: _Buffer, priority: int = 0, deadline: int | None = None) -> bool:
+        """Queue one datagram; False: no room, ``datagram_writable`` follows.
+
+        Raises:
+            DatagramTooLargeError: It does not fit.
+            SessionError: The session is closed.
+        """
+
+    def route_datagrams(self, receive: Callable[[list[bytes]], object]) -> None:
+        """Give received datagrams straight to ``receive``, once the session takes them."""
+
+    # The rest.
+
+    def stats(self) -> dict[str, int | None]:
+        """Counters of streams, bytes and datagrams, and the limits in force."""
+
+    def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes: ...
+    def drain(self) -> None:
+        """Ask the peer to end the session soon."""
+
+    def close(self, code: int = 0, reason: str = "") -> None: ...
+    def abort(self, code: int = ..., /) -> None:
+        """End the session without an application code; does nothing if it has ended.
+
+        Args:
+            code: An HTTP/3 code that says why, on transports with HTTP/3.
+        """
+
+    def tell_loss(self) -> None:
+        """Report the loss of the connection now, if that was left to a later turn."""
+
+
+class SessionLayer(Protocol):
+    """The sessions of one connection: what joins a transport with ``_core``.
+
+    Besides, it has the events of ``ConnectionHandler`` about streams and datagrams.
+    """
+
+    @property
+    def quic(self) -> Transport: ...
+    @property
+    def transport(self) -> str:
+        """``quic`` or ``websocket``."""
+
+    @property
+    def dialect(self) -> Dialect | None: ...
+    @property
+    def settings_known(self) -> bool:
+        """What the peer has to say before a session can be requested has arrived."""
+
+    @property
+    def peer_settings(self) -> Mapping[int, int]: ...
+    @property
+    def goaway_received(self) -> bool: ...
+    @property
+    def webtransport_error(self) -> Exception | None:
+        """Why no session can be opened on this connection; None if one can, or not known yet."""
+
+    @property
+    def loss(self) -> Exception | None:
+        """Why the connection is closed; None if it is open, or this end closed it."""
+
+    @property
+    def has_requests(self) -> bool:
+        """Something besides open sessions has to be told of the end of the connection."""
+
+    @property
+    def early_dropped(self) -> int:
+        """Streams and datagrams that came before their session and were dropped."""
+
+    def streams_opened(self, unidirectional: bool) -> int:
+        """Return how many streams of a kind were opened here, those of the layer included."""
+
+    def is_expected(self, info: CloseInfo) -> bool:
+        """Return whether an end of the connection is an ordinary one."""
+
+    def start(self) -> None:
+        """The handshake is done."""
+
+    def stream_ready(self, stream: Any) -> None: ...
+    def datagrams_received(self, datagrams: list[bytes]) -> None: ...
+    def streams_available(self, unidirectional: bool) -> None: ...
+    def datagram_writable(self) -> None: ...
+    def connection_closed(self, error: Exception | None, then: Callable[[], object] = ...) -> None:
+        """The transport is gone: end every session, and then call ``then``."""
+
+    def open_session(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: HeadersToSend,
+        origin: str | None = None,
+        application_protocols: Sequence[str] = (),
+        require_application_protocol: bool = False,
+        events: SessionEvents,
+    ) -> LayerSession:
+        """Client: request a session.
+
+        Raises:
+            ConfigurationError: An argument cannot be sent.
+            ConnectionError: The connection is closed or closing.
+            ClientError: The server takes no new sessions.
+            SessionError: No more sessions are allowed on this connection now.
+        """
+
+    def closing_sessions(self) -> Sequence[LayerSession]:
+        """Return ended sessions whose end the peer may not know yet."""
+
+    def send_goaway(self) -> None:
+        """Announce the end of the connection."""
+
+    def finish_goaway(self) -> None:
+        """Server: serve no further requests from now on."""
+
+    def close(self, *, reason: str = "") -> None:
+        """End all sessions with code 0 and close the connection, at once."""
 
 
 class PacketNetwork(Protocol):

@@ -77,6 +77,11 @@ def add_verb(verbs: Any) -> None:
         "applications; a ServerApp decides itself)",
     )
     parser.add_argument("--http2", action="store_true", help="HTTP/2 over TCP, too")
+    parser.add_argument(
+        "--websocket",
+        action="store_true",
+        help="WebTransport over TCP, too (QMux in WebSockets), for clients without UDP",
+    )
     parser.add_argument("--workers", metavar="N", type=count, help="processes that share the port")
     parser.add_argument(
         "--reload",
@@ -107,7 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
     configure_logging(arguments.log_level or config.log_level, json_lines=arguments.json_logs)
     fields, is_development = _fields(arguments, config)
     config = config.update(**fields)
-    banner = _Banner(arguments, config, is_development, _over_tcp(app, config))
+    over_tcp = _over_tcp(app, config)
+    has_pages = bool(over_tcp) and app.server.tcp.application is not None
+    banner = _Banner(arguments, config, is_development, over_tcp, has_pages=has_pages)
     try:
         app.run(host=arguments.host, port=arguments.port, on_listening=banner.show, **fields)
     except (WebTransportError, BrokenPipeError):
@@ -130,14 +137,14 @@ def _application(arguments: argparse.Namespace) -> ServerApp:
         app.mount(found, tcp=arguments.tcp is not False, http2=arguments.http2)
         return app
     if arguments.tcp is not None or arguments.http2:
-        if found.server.tcp is None:
+        if found.server.tcp.application is None:
             raise ConfigurationError(
                 f"{printable(arguments.target)}: no ASGI application is mounted, so there is "
                 "nothing to serve over TCP",
                 config_key="tcp",
                 config_value=arguments.tcp,
             )
-        found.server.tcp.choose(tcp=arguments.tcp is not False, http2=arguments.http2)
+        found.server.tcp.application.choose(tcp=arguments.tcp is not False, http2=arguments.http2)
     return found
 
 
@@ -148,11 +155,13 @@ def _over_tcp(app: ServerApp, config: ServerConfig) -> str | None:
         ConfigurationError: A package is missing.
     """
     tcp = app.server.tcp
-    if tcp is None:
-        return None
+    if tcp.application is None:
+        return tcp.protocols(config) or None
     try:
-        return tcp.protocols if tcp.is_wanted(config) else ""
+        return tcp.protocols(config)
     except ConfigurationError as error:
+        if error.config_key in ("fallback", "websocket"):
+            raise
         raise ConfigurationError(
             f"{error}; or serve HTTP/3 alone with --no-tcp",
             config_key=error.config_key,
@@ -163,6 +172,8 @@ def _over_tcp(app: ServerApp, config: ServerConfig) -> str | None:
 def _fields(arguments: argparse.Namespace, config: ServerConfig) -> tuple[dict[str, Any], bool]:
     """What the command line changes in the configuration, and whether for development."""
     fields: dict[str, Any] = {}
+    if arguments.websocket:
+        fields["websocket"] = True
     if arguments.workers is not None:
         fields["workers"] = arguments.workers
     if arguments.reloaded:
@@ -188,6 +199,7 @@ class _Banner:
         config: The configuration in force.
         is_development: The certificate was made by this program.
         over_tcp: What is spoken over TCP; empty: nothing; None: no application is for HTTP.
+        has_pages: There is an application for HTTP over TCP.
     """
 
     def __init__(
@@ -196,8 +208,11 @@ class _Banner:
         config: ServerConfig,
         is_development: bool,
         over_tcp: str | None,
+        *,
+        has_pages: bool,
     ) -> None:
         self._over_tcp = over_tcp
+        self._has_pages = has_pages
         self._arguments = arguments
         self._config = config
         self._is_development = is_development
@@ -252,7 +267,7 @@ class _Banner:
 
     def _trial(self, url: str) -> str:
         """A command that shows that the server answers."""
-        if not self._over_tcp:
+        if not self._has_pages:
             return f"pywebtransport connect {url} --dev"
         return f"curl --cacert {self._config.certfile} {url}"
 

@@ -16,8 +16,7 @@ from .presence import LOOKS, Presence, while_present
 from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
-    from .._transport import Stream
-    from ..h3._connection import H3Connection
+    from .._transport import SessionLayer, Stream
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 
@@ -39,13 +38,13 @@ def before(deadline: float) -> float:
 
 
 async def end_sessions(
-    connection: WebTransportConnection, h3: H3Connection, deadline: float, code: int, reason: str
+    connection: WebTransportConnection, layer: SessionLayer, deadline: float, code: int, reason: str
 ) -> None:
     """Close the sessions, answer the open requests, and wait until the peer has all of it.
 
     Args:
         connection: The connection.
-        h3: Its HTTP/3 side.
+        layer: What carries its sessions.
         deadline: For everything, on the clock of the loop.
         code: As for ``WebTransportSession.close``.
         reason: As for ``WebTransportSession.close``.
@@ -57,8 +56,8 @@ async def end_sessions(
         if connection.sessions:
             async with while_present(connection, deadline):
                 await close_sessions(connection.sessions, before(deadline), code, reason)
-        await finish_exchanges(connection, h3, before(deadline))
-        await sessions_flushed(connection, h3, deadline)
+        await finish_exchanges(connection, before(deadline))
+        await sessions_flushed(connection, layer, deadline)
 
 
 async def close_sessions(
@@ -78,7 +77,7 @@ async def close_sessions(
 
 
 async def sessions_flushed(
-    connection: WebTransportConnection, h3: H3Connection, deadline: float
+    connection: WebTransportConnection, layer: SessionLayer, deadline: float
 ) -> None:
     """Wait until the peer has read the end of every session, or is gone.
 
@@ -89,7 +88,7 @@ async def sessions_flushed(
 
     Args:
         connection: The connection.
-        h3: Its HTTP/3 side.
+        layer: What carries its sessions.
         deadline: Wait for acknowledgements until then, on the clock of the loop.
 
     Cancellation: safe.
@@ -99,7 +98,7 @@ async def sessions_flushed(
     told = False  # every end is acknowledged
     while streams := [
         stream
-        for session in h3.closing_sessions()
+        for session in layer.closing_sessions()
         if (stream := session.stream) is not None
         and not (stream.is_closed or (_is_told(stream) and _is_readable(stream)))
     ]:
@@ -137,15 +136,15 @@ class Closing:
     either, because the loop may be about to end. The engine wakes it like a future.
 
     Args:
-        h3: The HTTP/3 side of the connection.
+        layer: What carries the sessions of the connection.
         timeout: Seconds after which the function is called in any case.
         shut: The function to call from the event loop.
     """
 
-    __slots__ = ("_h3", "_shut", "_timer")
+    __slots__ = ("_layer", "_shut", "_timer")
 
-    def __init__(self, h3: H3Connection, *, timeout: float, shut: Callable[[], object]) -> None:
-        self._h3 = h3
+    def __init__(self, layer: SessionLayer, *, timeout: float, shut: Callable[[], object]) -> None:
+        self._layer = layer
         self._shut = shut
         self._timer = asyncio.get_running_loop().call_later(timeout, self._end)
         self._look()
@@ -163,7 +162,7 @@ class Closing:
         asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        for session in self._h3.closing_sessions():
+        for session in self._layer.closing_sessions():
             stream = session.stream
             if stream is not None and not (stream.is_closed or _is_told(stream)):
                 stream.set_acked_waiter(self)

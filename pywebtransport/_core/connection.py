@@ -1,4 +1,4 @@
-"""One QUIC connection that carries HTTP/3 and WebTransport sessions."""
+"""One connection that carries WebTransport sessions."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from .._header_map import HeaderMap
 from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket
 from .._quic import ConnectionPort, QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
-from .._transport import CloseInfo, Transport
+from .._transport import CloseInfo, LayerSession, SessionLayer, Transport
 from ..config import ClientConfig, ServerConfig
-from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT, ErrorCodes
+from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT
 from ..events import EventEmitter
 from ..exceptions import (
     ConnectionError,
     TimeoutError,
     WebTransportError,
 )
+from ..h3._connection import H3Connection
 from ..h3._fields import check_fields
 from ..utils import _clock as clock
 from ..utils._budget import PROCESS, ByteBudget
@@ -45,18 +45,16 @@ from .closing import Closing, end_sessions
 from .driver import Driver
 from .endpoint import client_endpoint
 from .exchanges import serve_exchanges
-from .info import ConnectionInfo, snapshot
+from .info import RELIABILITY, ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
-from .pending import PendingSession, accepted_session_id, claim, ready_session_id, withdraw
+from .pending import PendingSession, accepted_session_id, claim, ready_session_id, request, withdraw
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
 if TYPE_CHECKING:
-    from ..h3._connection import H3Connection
     from ..h3._exchange import H3Exchange
     from ..h3._options import H3Options
-    from ..h3._session import H3Session
     from .session import WebTransportSession
 
 __all__ = ["WebTransportConnection"]
@@ -65,10 +63,11 @@ _logger = logging.getLogger("pywebtransport.connection")
 
 
 class WebTransportConnection(ConnectionPort, EventEmitter):
-    """A QUIC connection. Most programs use it only as ``session.connection``.
+    """A connection. Most programs use it only as ``session.connection``.
 
     A client opens one with ``create_client`` (or lets ``WebTransportClient`` do it); a server
-    gets them from its clients. Several sessions can share a connection.
+    gets them from its clients. Several sessions can share a QUIC connection; one over WebSocket
+    carries a single session.
 
     Attributes:
         last_activity_time: When the connection was last used, Unix time in seconds.
@@ -136,7 +135,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._closing: Closing | None = None
         self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
-        self.on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
+        self.on_request: Callable[[WebTransportConnection, LayerSession], None] | None = None
         self.on_exchange: Callable[[WebTransportConnection, H3Exchange], object] | None = None
         self.on_closed: Callable[[WebTransportConnection], None] | None = None
         self.on_credentials: Callable[[bytes | None, bytes | None], None] | None = None
@@ -243,9 +242,23 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
 
     @property
     def dialect(self) -> int | None:
-        """Draft generation in use (2, 7, 14 or 16); None before SETTINGS."""
-        dialect = self._driver.h3.dialect if self._driver is not None else None
+        """Draft generation in use (2, 7, 14 or 16); None before SETTINGS, and over WebSocket."""
+        dialect = self._driver.layer.dialect if self._driver is not None else None
         return None if dialect is None else dialect.draft
+
+    @property
+    def transport(self) -> str | None:
+        """What carries the connection: ``"quic"`` or ``"websocket"``; None before it is known."""
+        return None if self._driver is None else self._driver.layer.transport
+
+    @property
+    def reliability(self) -> str:
+        """``"supports-unreliable"`` over QUIC, ``"reliable-only"`` over WebSocket.
+
+        Where it is ``"reliable-only"``, datagrams arrive in order and late rather than not at
+        all. As in browsers, it is ``"pending"`` before the handshake.
+        """
+        return RELIABILITY[self.transport]
 
     @property
     def is_resumed(self) -> bool:
@@ -269,9 +282,16 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     def h3(self) -> H3Connection | None:
         """Advanced: the HTTP/3 layer (``pywebtransport.h3``); None before the handshake.
 
-        It offers what this class has no method for: GOAWAY, UDP tunnels, SETTINGS.
+        It offers what this class has no method for: GOAWAY, UDP tunnels, SETTINGS. Over
+        WebSocket there is no HTTP/3, and it is None.
         """
-        return None if self._driver is None else self._driver.h3
+        layer = self.layer
+        return layer if isinstance(layer, H3Connection) else None
+
+    @property
+    def layer(self) -> SessionLayer | None:
+        """Advanced: what carries the sessions, on any transport; None before the handshake."""
+        return None if self._driver is None else self._driver.layer
 
     @property
     def authority(self) -> str:
@@ -346,7 +366,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             offered = config.application_protocols if offered is None else offered
             required = config.require_application_protocol if required is None else required
         pending = PendingSession()
-        h3 = self._open_h3_session(
+        h3 = self._request_session(
             path=path,
             headers=fields,
             events=pending,
@@ -440,14 +460,14 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
-        lost = self._driver is not None and self._driver.h3.loss is not None
+        lost = self._driver is not None and self._driver.layer.loss is not None
         if lost or self._state is ConnectionState.CLOSING:
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
         try:
             if self._driver is not None:
-                await end_sessions(self, self._driver.h3, deadline, code, reason)
+                await end_sessions(self, self._driver.layer, deadline, code, reason)
                 # Of many connections that close at the same time, some end in each turn.
                 await Turns.of(asyncio.get_running_loop()).pause()
         finally:
@@ -474,7 +494,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
 
         Raises:
             ConnectionError: The peer forbids migration, the address is not
-                available, or the new path could not be validated (the old one stays in use).
+                available, or the new path could not be validated (the old one stays in use). The
+                transport is WebSocket.
 
         Cancellation: the move may still complete.
         """
@@ -484,7 +505,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         """Switch to new packet protection keys (RFC 9001 section 6).
 
         Raises:
-            ConnectionError: The connection is not established, or an update is in progress.
+            ConnectionError: The connection is not established, an update is in progress, or the
+                transport is WebSocket.
         """
         quic = self._quic
         if quic is None or not self.is_connected:
@@ -637,10 +659,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._driver = driver
         self.turns = driver.turns
         driver.active = True
-        serve_exchanges(self, driver.h3)
+        serve_exchanges(self)
         # The server may have sent GOAWAY before the end of the handshake was reported.
         self._state = (
-            ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED
+            ConnectionState.DRAINING if driver.layer.goaway_received else ConnectionState.CONNECTED
         )
         self._established_at = get_timestamp()
         story.established(self)
@@ -653,34 +675,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                 EventType.CONNECTION_ESTABLISHED,
                 {"connection_id": self._id, "remote_address": self.remote_address},
             )
-        if driver.h3.settings_known:
-            self._settings_received(driver.h3.peer_settings)
-
-    def _open_h3_session(
-        self,
-        *,
-        path: str,
-        headers: HeaderMap,
-        events: PendingSession,
-        application_protocols: Sequence[str],
-        require: bool,
-    ) -> H3Session:
-        driver = self._driver
-        if driver is None or not self.is_connected:
-            raise self.error or ConnectionError(
-                f"cannot open a session: the connection is {self._state}"
-            )
-        origin = headers.pop("origin", None)
-        self.record_activity()
-        return driver.h3.open_session(
-            authority=self._authority,
-            path=path,
-            headers=headers,
-            origin=origin,
-            application_protocols=application_protocols,
-            require_application_protocol=require,
-            events=events,
-        )
+        if driver.layer.settings_known:
+            self._settings_received(driver.layer.peer_settings)
 
     def request_session(self, path: str) -> None:
         """Client: request a session and create its object later (``wait_for_ready_session``).
@@ -694,7 +690,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         config = self._config
         assert isinstance(config, ClientConfig)
         pending = PendingSession(asyncio.get_running_loop().create_future())
-        pending.h3 = self._open_h3_session(
+        pending.h3 = self._request_session(
             path=path,
             headers=check_fields(request_fields(config)),
             events=pending,
@@ -720,6 +716,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         return f"{self._id}-{self.session_count}"
 
     _claim = claim
+    _request_session = request
 
     def _add_session(self, session: WebTransportSession) -> None:
         self._sessions[session.session_id] = session
@@ -752,7 +749,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             if self._closing is not None:
                 self._closing.cancel()
             self._closing = Closing(
-                self._driver.h3, timeout=self._config.close_timeout, shut=self._shut_if_unused
+                self._driver.layer, timeout=self._config.close_timeout, shut=self._shut_if_unused
             )
 
     def _shut_if_unused(self) -> None:
@@ -776,10 +773,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
-        elif not self.is_closed and driver.h3.loss is None:
+        elif not self.is_closed and driver.layer.loss is None:
             self._state = ConnectionState.CLOSING
             try:
-                driver.h3.close(reason=reason)
+                driver.layer.close(reason=reason)
                 self.flush_nowait()
             except BaseException:  # whatever it is, no caller may wait for an end that cannot come
                 self._become_closed(ConnectionState.FAILED)
@@ -815,7 +812,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self._has_listeners(EventType.SETTINGS_RECEIVED):
             self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
-    def _session_requested(self, h3: H3Session) -> None:
+    def _session_requested(self, h3: LayerSession) -> None:
         if self.on_request is not None and takes_request(self, h3):
             self.on_request(self, h3)
 
@@ -851,16 +848,11 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self.on_credentials is not None:
             self.on_credentials(ticket, token)
 
-    def _quic_closed(
-        self, info: CloseInfo, error: WebTransportError | None, was_idle: bool
-    ) -> None:
+    def _quic_closed(self, info: CloseInfo, error: WebTransportError | None) -> None:
         if self.is_closed:
             return
         self._error = self._error or error  # None: the property creates it when it is needed
-        if info.kind == "application":
-            clean = info.code in (0, ErrorCodes.H3_NO_ERROR)
-        else:  # libcurl and others end their connections with NO_ERROR of QUIC
-            clean = info.kind == "transport" and info.code == 0 and was_idle
+        clean = self._driver is not None and self._driver.layer.is_expected(info)
         expected = (clean or self._state is ConnectionState.CLOSING) and not self.error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:

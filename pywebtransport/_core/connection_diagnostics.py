@@ -64,7 +64,7 @@ async def issues(connection: WebTransportConnection) -> dict[str, Any]:
     if info.packets_lost and info.packets_lost > 0.05 * max(1, info.packets_sent):
         found.append(f"{info.packets_lost} of {info.packets_sent} packets lost")
     driver = connection._driver
-    dropped = 0 if driver is None else driver.h3.arrivals.early_dropped
+    dropped = 0 if driver is None else driver.layer.early_dropped
     if dropped:
         found.append(f"{dropped} streams or datagrams were dropped: they came before their session")
     return {

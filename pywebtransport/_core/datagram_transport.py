@@ -30,7 +30,7 @@ from .heartbeats import create_heartbeat_datagram
 from .incoming_datagrams import IncomingDatagrams
 
 if TYPE_CHECKING:
-    from ..h3._session import H3Session
+    from .._transport import LayerSession
     from .session import WebTransportSession
 
 __all__ = ["WebTransportDatagramTransport"]
@@ -68,7 +68,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     )
 
     _session: WebTransportSession
-    _h3: H3Session
+    _h3: LayerSession
     _queue: IncomingDatagrams | None
     _receivers: Line | None
     _stats: DatagramStats | None

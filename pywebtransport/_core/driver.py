@@ -1,4 +1,4 @@
-"""Connects a QUIC connection with its HTTP/3 state, and reports to the public object."""
+"""Connects a transport with the sessions that it carries, and reports to the public object."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
 from .._quic import DatagramRoutes, QuicTls, StreamRoutes
-from .._transport import CloseInfo, Stream, Transport
+from .._transport import CloseInfo, LayerSession, SessionLayer, Stream, Transport
 from ..exceptions import WebTransportError
 from ..h3._connection import H3Connection
 from ..h3._options import H3Options
-from ..h3._session import H3Session
 from ..utils._deadlines import Deadlines
 from ..utils._turns import Turns
 from .errors import error_from_close
@@ -26,11 +25,12 @@ __all__ = ["Driver"]
 
 
 class Driver:
-    """The handler of one QUIC connection.
+    """The handler of one connection.
 
-    Commands go down as method calls on ``quic`` and ``h3``. Events come up here and are
-    passed to ``owner``. A client tries several addresses at the same time, with one driver
-    each; only the driver that won has ``active`` set.
+    Commands go down as method calls on ``quic`` and ``layer``: over QUIC, these are a QUIC
+    connection and its HTTP/3 state. Events come up here and are passed to ``owner``. A client
+    tries several addresses at the same time, with one driver each; only the driver that won has
+    ``active`` set.
     """
 
     __slots__ = (
@@ -38,8 +38,8 @@ class Driver:
         "active",
         "datagram_writable",
         "datagrams_received",
-        "h3",
         "handshake",
+        "layer",
         "owner",
         "quic",
         "stream_ready",
@@ -47,35 +47,46 @@ class Driver:
         "turns",
     )
 
-    h3: H3Connection
+    layer: SessionLayer
     quic: Transport
     turns: Turns
-    # Set in ``attach`` to methods of the HTTP/3 layer, or to compiled ones before them: frequent
-    # events skip this class.
+    # Set in ``join`` to methods of the layer, or to compiled ones before them: frequent events
+    # skip this class.
     stream_ready: Callable[[Stream], None]
     datagrams_received: Callable[[list[bytes]], None]
     streams_available: Callable[[bool], None]
     datagram_writable: Callable[[], None]
 
     def __init__(self, owner: WebTransportConnection, *, where: str = "") -> None:
-        # None once the QUIC connection is gone: nothing is left to the garbage collector.
+        # None once the connection is gone: nothing is left to the garbage collector.
         self.owner: WebTransportConnection | None = owner
         self.active = False
         self._where = where
         self.handshake: asyncio.Future[None] | None = None
 
-    def attach(self, quic: Transport, options: H3Options, *, is_client: bool) -> None:
+    def attach(self, quic: Transport, options: H3Options, *, is_client: bool) -> H3Connection:
         """Build the HTTP/3 state over ``quic``."""
-        self.quic = quic
-        loop = asyncio.get_running_loop()
-        self.turns = Turns.of(loop).for_peer()
-        self.h3 = h3 = H3Connection(
-            quic, self, Deadlines.of(loop).call_later, self.turns, options, is_client=is_client
-        )
+        turns = self.share_turns()
+        call_later = Deadlines.of(asyncio.get_running_loop()).call_later
+        h3 = H3Connection(quic, self, call_later, turns, options, is_client=is_client)
+        self.join(quic, h3)
         self.stream_ready = StreamRoutes(h3.sessions, h3.stream_ready)
         self.datagrams_received = DatagramRoutes(h3.datagram_routes, h3.datagrams_received)
-        self.streams_available = h3.streams_available
-        self.datagram_writable = h3.datagram_writable
+        return h3
+
+    def share_turns(self) -> Turns:
+        """Return the share of the peer in the turns of the running event loop."""
+        self.turns = Turns.of(asyncio.get_running_loop()).for_peer()
+        return self.turns
+
+    def join(self, quic: Transport, layer: SessionLayer) -> None:
+        """Connect a transport with the layer that was built over it, after ``share_turns``."""
+        self.quic = quic
+        self.layer = layer
+        self.stream_ready = layer.stream_ready
+        self.datagrams_received = layer.datagrams_received
+        self.streams_available = layer.streams_available
+        self.datagram_writable = layer.datagram_writable
 
     def connect(
         self,
@@ -99,40 +110,34 @@ class Driver:
     # ------------------------------------------------- facts about the connection
 
     def handshake_completed(self) -> None:
-        """QUIC and TLS are done: SETTINGS go out."""
-        self.h3.start()
+        """QUIC and TLS are done: SETTINGS go out. Over WebSocket, the request is passed on."""
+        self.layer.start()
         if self.handshake is not None and not self.handshake.done():
             self.handshake.set_result(None)
 
     def connection_closed(self, info: CloseInfo) -> None:
-        """The QUIC connection is gone."""
+        """The connection is gone."""
         owner, self.owner = self.owner, None
         if owner is None:
             return
-        h3 = self.h3
-        was_idle = not (owner._sessions or owner._pending or h3.exchanges or h3.tunnels)
-        if self.active and was_idle and not h3.requests:
+        if self.active and not (owner._sessions or owner._pending or self.layer.has_requests):
             # Nobody has to be told why, as at most ends: ``owner`` creates the error when asked.
-            h3.connection_closed(None)
-            owner._quic_closed(info, None, was_idle)
+            self.layer.connection_closed(None)
+            owner._quic_closed(info, None)
             return
         error = self.error(owner, info)
-        h3.connection_closed(error, partial(self._sessions_told, owner, info, error, was_idle))
+        self.layer.connection_closed(error, partial(self._sessions_told, owner, info, error))
 
     def _sessions_told(
-        self,
-        owner: WebTransportConnection,
-        info: CloseInfo,
-        error: WebTransportError,
-        was_idle: bool,
+        self, owner: WebTransportConnection, info: CloseInfo, error: WebTransportError
     ) -> None:
         if self.handshake is not None and not self.handshake.done():
             self.handshake.set_exception(error)
         if self.active:
-            owner._quic_closed(info, error, was_idle)
+            owner._quic_closed(info, error)
 
     def error(self, owner: WebTransportConnection, info: CloseInfo) -> WebTransportError:
-        """The typed error for the end of the QUIC connection."""
+        """The typed error for the end of the connection."""
         if owner._error is not None:
             return owner._error
         pinned = bool(getattr(owner.config, "server_certificate_hashes", ()))
@@ -155,7 +160,7 @@ class Driver:
             self.owner.address_token = token
             self.owner._credentials_arrived(None, token)
 
-    # ---------------------------------------------------- facts about HTTP/3
+    # ------------------------------------------------- facts about its sessions
 
     def settings_received(self, settings: Mapping[int, int]) -> None:
         """The peer's SETTINGS are in."""
@@ -163,7 +168,7 @@ class Driver:
         if self.owner is not None and self.active:
             self.owner._settings_received(settings)
 
-    def session_requested(self, session: H3Session) -> None:
+    def session_requested(self, session: LayerSession) -> None:
         """Server: a client asks for a session."""
         if self.owner is not None:
             self.owner._session_requested(session)

@@ -19,7 +19,6 @@ from ..exceptions import (
     SessionRejectedError,
     StreamArgumentError,
 )
-from ..h3._error_codes import code_to_wire
 from ..utils._checks import check_text, check_whole
 from ..utils._text import printable
 from ..utils._timing import get_timestamp
@@ -176,7 +175,7 @@ def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
     stream._check_done()
 
 
-def stream_code_to_wire(code: int) -> int:
+def stream_code_to_wire(session: WebTransportSession, code: int) -> int:
     """Check an application's error code for a stream, and map it to the wire code.
 
     Raises:
@@ -191,7 +190,7 @@ def stream_code_to_wire(code: int) -> int:
                 config_key="code",
                 config_value=code,
             )
-    return code_to_wire(code)
+    return session._h3.code_to_wire(code)
 
 
 def closed_error(session: WebTransportSession, consequence: str) -> SessionClosedError:

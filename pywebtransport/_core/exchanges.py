@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["finish_exchanges", "serve_exchanges"]
 
 
-def serve_exchanges(connection: WebTransportConnection, h3: H3Connection) -> None:
+def serve_exchanges(connection: WebTransportConnection) -> None:
     """Server: pass the HTTP requests of a connection to its ``on_exchange``, if it has one."""
-    if connection.on_exchange is not None:
+    h3 = connection.h3
+    if h3 is not None and connection.on_exchange is not None:
         h3.exchange_requested = partial(_requested, connection)
 
 
@@ -29,19 +30,17 @@ def _requested(connection: WebTransportConnection, exchange: H3Exchange) -> None
         connection.on_exchange(connection, exchange)
 
 
-async def finish_exchanges(
-    connection: WebTransportConnection, h3: H3Connection, deadline: float
-) -> None:
+async def finish_exchanges(connection: WebTransportConnection, deadline: float) -> None:
     """Server: accept no more requests; wait until open ones are answered, and answers arrived.
 
     Args:
         connection: The connection.
-        h3: Its HTTP/3 side.
         deadline: On the clock of the running loop.
 
     Cancellation: safe.
     """
-    if connection.on_exchange is None:
+    h3 = connection.h3
+    if h3 is None or connection.on_exchange is None:
         return
     h3.finish_goaway()
     if not (h3.exchanges or h3.unacknowledged_responses()):

@@ -11,8 +11,10 @@ from ..utils._timing import get_timestamp
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
 
-__all__ = ["ConnectionInfo", "snapshot"]
+__all__ = ["RELIABILITY", "ConnectionInfo", "snapshot"]
 
+# By ``connection.transport``, in the terms of the W3C's WebTransport.
+RELIABILITY = {None: "pending", "quic": "supports-unreliable", "websocket": "reliable-only"}
 _NS = 1e9
 
 

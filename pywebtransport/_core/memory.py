@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from .._quic import library_bytes, unread_bytes, watch_memory
-from .._transport import Transport
+from .._transport import LayerSession, Transport
 from ..config import ClientConfig, ServerConfig
 from ..utils._budget import PROCESS, ByteBudget
 from ..utils._logs import BoundedLog
@@ -14,7 +14,6 @@ from .pressure import Pressure
 
 if TYPE_CHECKING:
     from ..h3._exchange import H3Exchange
-    from ..h3._session import H3Session
     from .connection import WebTransportConnection
 
 __all__ = [
@@ -75,7 +74,7 @@ def has_room(quic: Transport) -> bool:
     return False
 
 
-def session_memory(connection: WebTransportConnection, session: H3Session) -> ByteBudget:
+def session_memory(connection: WebTransportConnection, session: LayerSession) -> ByteBudget:
     """Create the budget of a session; it begins with the client's request."""
     limit = connection.config.max_session_memory
     memory = ByteBudget("max_session_memory", limit, connection.memory_budget)
@@ -84,13 +83,13 @@ def session_memory(connection: WebTransportConnection, session: H3Session) -> By
     return memory
 
 
-def _header_size(session: H3Session) -> int:
+def _header_size(session: LayerSession) -> int:
     """Return the memory that the request header takes."""
     headers = session.request_headers
     return sum(_LINE_OVERHEAD + len(name) + len(text) for name, text in headers.lines)
 
 
-def takes_request(connection: WebTransportConnection, session: H3Session) -> bool:
+def takes_request(connection: WebTransportConnection, session: LayerSession) -> bool:
     """Return whether there is room for a session's request; if not, reject it."""
     full = _full(connection, _header_size(session), "session")
     if full:

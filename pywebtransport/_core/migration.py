@@ -27,6 +27,8 @@ async def migrate(
         _check_literal(local_host)
     check_integer("local_port", local_port, 0, 65535)
     endpoint, quic = connection._endpoint, connection._quic
+    if connection.transport == "websocket":
+        raise ConnectionError("a connection over WebSocket cannot migrate: only one over QUIC can")
     if endpoint is None or quic is None or not connection.is_connected:
         raise ConnectionError(f"cannot migrate: the connection is {connection.state}")
     if isinstance(connection.config, ServerConfig):

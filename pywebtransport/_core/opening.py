@@ -323,7 +323,7 @@ def _session_credit(
 
 def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -> ReachedLimit:
     driver = connection._driver
-    value = 0 if driver is None else driver.h3.newest_stream[unidirectional] // 4 + 1
+    value = 0 if driver is None else driver.layer.streams_opened(unidirectional)
     count = connection._local_streams - connection._local_uni
     if unidirectional:
         count = connection._local_uni

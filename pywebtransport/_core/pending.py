@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConnectionError, SessionError, SessionRejectedError, TimeoutError
@@ -12,12 +12,20 @@ from ..utils._checks import check_timeout
 from ..utils._text import printable
 
 if TYPE_CHECKING:
+    from .._header_map import HeaderMap
     from .._states import SessionId
-    from ..h3._session import H3Session
+    from .._transport import LayerSession
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 
-__all__ = ["PendingSession", "accepted_session_id", "claim", "ready_session_id", "withdraw"]
+__all__ = [
+    "PendingSession",
+    "accepted_session_id",
+    "claim",
+    "ready_session_id",
+    "request",
+    "withdraw",
+]
 
 
 class PendingSession:
@@ -30,7 +38,7 @@ class PendingSession:
     __slots__ = ("_facts", "h3", "ready")
 
     def __init__(self, ready: asyncio.Future[None] | None = None) -> None:
-        self.h3: H3Session | None = None
+        self.h3: LayerSession | None = None
         self.ready = ready
         if ready is not None:
             ready.add_done_callback(lambda f: f.cancelled() or f.exception())
@@ -118,7 +126,44 @@ class PendingSession:
         self._facts.append((name, args))
 
 
-def claim(connection: WebTransportConnection, session_id: SessionId) -> H3Session:
+def request(
+    connection: WebTransportConnection,
+    *,
+    path: str,
+    headers: HeaderMap,
+    events: PendingSession,
+    application_protocols: Sequence[str],
+    require: bool,
+) -> LayerSession:
+    """Request a session from the layer below. Raises as ``create_session``.
+
+    Args:
+        connection: A client's connection.
+        path: Path and query.
+        headers: Fields of the request; ``origin`` is taken out of them.
+        events: Receives the events of the session.
+        application_protocols: Names to offer, best first.
+        require: Close the session if the server selects none.
+    """
+    driver = connection._driver
+    if driver is None or not connection.is_connected:
+        raise connection.error or ConnectionError(
+            f"cannot open a session: the connection is {connection.state}"
+        )
+    origin = headers.pop("origin", None)
+    connection.record_activity()
+    return driver.layer.open_session(
+        authority=connection.authority,
+        path=path,
+        headers=headers,
+        origin=origin,
+        application_protocols=application_protocols,
+        require_application_protocol=require,
+        events=events,
+    )
+
+
+def claim(connection: WebTransportConnection, session_id: SessionId) -> LayerSession:
     """Return a session opened by ``connect``; its object then gets what happened to it."""
     pending = None if connection._pending is None else connection._pending.pop(session_id, None)
     if pending is None or pending.h3 is None:

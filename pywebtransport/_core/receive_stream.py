@@ -258,9 +258,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """Advanced, for relays: pass the peer's reset on to the stream that this one feeds.
 
         Args:
-            writer: Its sending half is reset with the same wire code.
+            writer: Its sending half is reset with the same code.
         """
-        writer._reset_wire(passed(self._quic.reset_code))
+        writer._reset_wire(passed(self._quic.reset_code, self, writer))
 
     def _stop_wire(self, wire: int) -> None:
         if not self._receive_done:

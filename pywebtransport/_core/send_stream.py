@@ -322,9 +322,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """Advanced, for relays: pass the peer's stop on to the stream that feeds this one.
 
         Args:
-            reader: Its receiving half is stopped with the same wire code.
+            reader: Its receiving half is stopped with the same code.
         """
-        reader._stop_wire(passed(self._quic.stop_code))
+        reader._stop_wire(passed(self._quic.stop_code, self, reader))
 
     def _reset_wire(self, wire: int) -> None:
         if not (self._quic.is_closed or self._quic.is_acked or self._reset_sent):

@@ -23,7 +23,6 @@ from .._states import (
 from ..constants import MAX_STREAM_COUNT, MAX_VARINT, ErrorCodes
 from ..events import EventEmitter
 from ..exceptions import SessionClosedError, SessionRejectedError
-from ..h3._error_codes import code_from_wire
 from ..h3._fields import check_rejection
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
@@ -44,7 +43,7 @@ from . import ending, opening, orphans, serving_streams, story
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
 from .datagram_transport import WebTransportDatagramTransport
-from .ending import check_ending, refusal, stream_code_to_wire
+from .ending import check_ending, refusal
 from .incoming_streams import Acceptors, IncomingStreams
 from .memory import session_memory
 from .opening import (
@@ -65,8 +64,8 @@ from .structured_stream import DEFAULT_MAX_MESSAGE_SIZE, StructuredStream, check
 from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
+    from .._transport import LayerSession
     from ..config import ClientConfig, ServerConfig
-    from ..h3._session import H3Session
 
 __all__ = ["WebTransportSession"]
 
@@ -110,7 +109,7 @@ class WebTransportSession(SessionPort, EventEmitter):
     _close_info: SessionCloseInfo | None
     _config: ClientConfig | ServerConfig
     _connection: WebTransportConnection
-    _h3: H3Session
+    _h3: LayerSession
     _state: SessionState
     _stats: SessionStats
     _orphans: orphans.Orphans | None
@@ -159,19 +158,19 @@ class WebTransportSession(SessionPort, EventEmitter):
             self._max_streams = min(max_streams, MAX_STREAM_COUNT)
 
     @classmethod
-    def attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
+    def attach(cls, connection: WebTransportConnection, h3: LayerSession) -> Self:
         """Advanced: create the object for an HTTP/3 session.
 
         Args:
             connection: The connection that carries the session.
-            h3: The HTTP/3 session, which has no object yet.
+            h3: The session in the layer below, which has no object yet.
         """
         self = cls.__new__(cls)
         self._bind(connection, h3, connection._next_session_id())
         return self
 
     def _bind(
-        self, connection: WebTransportConnection, h3: H3Session, session_id: SessionId
+        self, connection: WebTransportConnection, h3: LayerSession, session_id: SessionId
     ) -> None:
         EventEmitter.__init__(self)
         config = connection.config
@@ -213,7 +212,10 @@ class WebTransportSession(SessionPort, EventEmitter):
 
     @property
     def stream_id(self) -> int | None:
-        """ID of the CONNECT stream, the protocol's session ID; None before it is sent."""
+        """ID of the CONNECT stream, the protocol's session ID; None before it is sent.
+
+        Over WebSocket there is no CONNECT stream: it is 0, and stream 0 is an ordinary stream.
+        """
         number = self._h3.session_id
         return None if number < 0 else number
 
@@ -271,9 +273,22 @@ class WebTransportSession(SessionPort, EventEmitter):
 
     @property
     def dialect(self) -> int | None:
-        """Draft generation of the session (2, 7, 14 or 16); None before it is known."""
+        """Draft generation of the session (2, 7, 14 or 16).
+
+        None before it is known, and over WebSocket.
+        """
         dialect = self._h3.dialect
         return None if dialect is None else dialect.draft
+
+    @property
+    def transport(self) -> str:
+        """What carries the session: ``"quic"`` or ``"websocket"``."""
+        return self._connection.transport or "quic"
+
+    @property
+    def reliability(self) -> str:
+        """``"supports-unreliable"`` over QUIC, ``"reliable-only"`` over WebSocket."""
+        return self._connection.reliability
 
     @property
     def headers(self) -> HeaderMap:
@@ -648,7 +663,7 @@ class WebTransportSession(SessionPort, EventEmitter):
 
         Raises:
             ConfigurationError: An argument is out of range.
-            SessionError: The session is not open.
+            SessionError: The session is not open, or its transport is WebSocket.
         """
         label = bytes(check_data("label", label))
         context = bytes(check_data("context", context))
@@ -861,8 +876,10 @@ class WebTransportSession(SessionPort, EventEmitter):
             self._tell_opened(stream, False)
         return stream
 
-    _code_to_wire = staticmethod(stream_code_to_wire)
-    _code_from_wire = staticmethod(code_from_wire)
+    _code_to_wire = ending.stream_code_to_wire
+
+    def _code_from_wire(self, wire: int | None) -> int | None:
+        return self._h3.code_from_wire(wire)
 
     def flush_nowait(self) -> None:
         """Send what is queued now instead of at the end of the turn of the event loop."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .._quic import StreamPort
 from .._states import EventType, StreamDirection, StreamId, StreamState
-from ..constants import ErrorCodes
 from ..events import EventEmitter
 from ..exceptions import (
     StreamError,
@@ -45,7 +44,6 @@ class _Done:
 DONE: Awaitable[None] = _Done()
 
 _SEND_ONLY = StreamDirection.SEND_ONLY
-_CANCELLED = int(ErrorCodes.H3_REQUEST_CANCELLED)
 
 
 @dataclass(kw_only=True)
@@ -112,14 +110,14 @@ _SUMMARY = (
 
 def _pass_ends(stream: _StreamBase, counterpart: _StreamBase, quic: Stream) -> None:
     if quic.is_reset and not stream._receive_done:  # else there is nothing to lose any more
-        counterpart._reset_wire(passed(quic.reset_code))
+        counterpart._reset_wire(passed(quic.reset_code, stream, counterpart))
     if quic.is_stopped:
-        counterpart._stop_wire(passed(quic.stop_code))
+        counterpart._stop_wire(passed(quic.stop_code, stream, counterpart))
 
 
-def passed(code: int | None) -> int:
-    """Return a wire code to pass to another session; the engine gives None if it is unknown."""
-    return _CANCELLED if code is None else code
+def passed(wire: int | None, stream: _StreamBase, counterpart: _StreamBase) -> int:
+    """Return the wire code with which an end of ``stream`` is passed on to ``counterpart``."""
+    return counterpart._session._h3.code_passed(wire, stream._session._h3)
 
 
 class _StreamBase(StreamPort, EventEmitter):

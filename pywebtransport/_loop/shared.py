@@ -70,6 +70,8 @@ class WorkerSockets:
         tcp: Bound TCP sockets on the same addresses, if the port was shared for TCP, too. The
             worker lets them listen. Its successor has the same ones, so that no connection is lost
             between them.
+        tcp_is_passed: Whether another program made the TCP sockets, and keeps them open. Then all
+            workers accept connections on the same ones.
     """
 
     index: int
@@ -81,6 +83,7 @@ class WorkerSockets:
     mailboxes: list[socket.socket]
     steering: Steering
     tcp: list[socket.socket] = field(default_factory=list)
+    tcp_is_passed: bool = False
     _on_steering: Callable[[Steering], object] | None = field(default=None, repr=False)
 
     @property
@@ -139,6 +142,7 @@ class SharedPort:
         sockets: Bound sockets to serve instead of binding new ones; taken over.
         tcp: Bind TCP sockets to the same addresses, one for each worker. The kernel shares new TCP
             connections among those that listen.
+        passed_tcp: TCP sockets to serve instead of binding new ones; taken over.
 
     Raises:
         ServerError: An address cannot be bound, for instance because it is in use.
@@ -154,6 +158,7 @@ class SharedPort:
         family: int = socket.AF_UNSPEC,
         sockets: Sequence[socket.socket] = (),
         tcp: bool = False,
+        passed_tcp: Sequence[socket.socket] = (),
     ) -> None:
         self._count = count
         self._seats = count + min(count, _MOST_SPARE, MAX_SEATS - count)
@@ -164,6 +169,7 @@ class SharedPort:
         self._others: list[list[socket.socket]] = []
         # By index of the worker; empty without TCP.
         self._tcp: list[list[socket.socket]] = []
+        self._passed_tcp = list(passed_tcp)
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
         self._unsteered: str | None = None
         try:
@@ -172,7 +178,7 @@ class SharedPort:
                 self._first = bind_udp_sockets(
                     _addresses(host, port, family), beside if tcp else None
                 )
-            elif tcp:
+            elif tcp and not passed_tcp:
                 beside = bind_tcp_beside(self._first)
             self._join()
             self._join_tcp(beside)
@@ -216,6 +222,7 @@ class SharedPort:
             mailboxes=[sender for _, sender in self._mailboxes],
             steering=self._steering,
             tcp=list(self._tcp[index]) if self._tcp else [],
+            tcp_is_passed=bool(self._passed_tcp),
         )
 
     def steer(self, steering: Steering) -> None:
@@ -238,8 +245,9 @@ class SharedPort:
         """Take no TCP connections for a worker that does not come back soon; the others do.
 
         Connections that wait for it are reset. Its successor can let the sockets listen again.
+        Sockets that were passed are those of the others, too.
         """
-        for sock in self._tcp[index] if self._tcp else ():
+        for sock in self._tcp[index] if self._tcp and not self._passed_tcp else ():
             with contextlib.suppress(OSError):  # it did not listen
                 sock.shutdown(socket.SHUT_RDWR)
 
@@ -258,11 +266,12 @@ class SharedPort:
         for other, sockets in enumerate(self._tcp):
             if other != index:
                 _close(sockets)
+        _close(self._passed_tcp)
 
     def close(self) -> None:
         """Release the port. Idempotent."""
         _close(self._first)
-        for sockets in (*self._others, *self._tcp):
+        for sockets in (*self._others, *self._tcp, self._passed_tcp):
             _close(sockets)
         for pair in self._mailboxes:
             _close(pair)
@@ -305,6 +314,13 @@ class SharedPort:
 
     def _join_tcp(self, first: list[socket.socket]) -> None:
         """Bind the TCP sockets of the other workers next to the first, which were bound alone."""
+        if self._passed_tcp:
+            # One that listens already cannot share its address with others; its queue can be.
+            for _ in range(self._count):
+                self._tcp.append([])
+                for sock in self._passed_tcp:
+                    self._tcp[-1].append(sock.dup())
+            return
         if not first:
             return
         self._tcp = [first, *([] for _ in range(1, self._count))]

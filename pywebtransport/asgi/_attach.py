@@ -8,10 +8,11 @@ from typing import Any
 from ..config import ServerConfig
 from ..exceptions import WebTransportError, invalid_config
 from ..server import ServerApp, WebTransportServer
+from ..server._tcp import alt_svc
 from ..utils._checks import check_instance
 from ..utils._failures import describe_error, log_application_error
 from ._application import check_application
-from ._tcp import alt_svc, with_alt_svc
+from ._tcp import with_alt_svc
 from ._types import AsgiApp, Message, Receive, Scope, Send
 
 __all__ = ["AttachedApp", "attach"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..server._front import FrontOptions, TcpFront
 from ..utils._extras import require
-from ._front import FrontOptions, TcpFront
+from ._types import AsgiApp
 
 __all__ = ["make_front", "require_front"]
 
@@ -25,11 +26,12 @@ def require_front(*, http2: bool) -> None:
     require("wsproto", extra="asgi")
 
 
-def make_front(options: FrontOptions, *, http2: bool) -> TcpFront:
-    """Return a front that has not started.
+def make_front(app: AsgiApp, options: FrontOptions, *, http2: bool) -> TcpFront:
+    """Return a front that serves an application, in the running event loop.
 
     Args:
-        options: Its options.
+        app: Called with the scopes ``http`` and ``websocket``, not with ``lifespan``.
+        options: Of the front.
         http2: Speak HTTP/2, too: by hypercorn instead of uvicorn.
 
     Raises:
@@ -39,7 +41,7 @@ def make_front(options: FrontOptions, *, http2: bool) -> TcpFront:
     if http2:
         from ._hypercorn import HypercornFront
 
-        return HypercornFront(options)
+        return HypercornFront(app, options)
     from ._uvicorn import UvicornFront
 
-    return UvicornFront(options)
+    return UvicornFront(app, options)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from h2.errors import ErrorCodes
@@ -27,18 +26,17 @@ from wsproto.connection import ConnectionState as WebSocketState
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
+from ..server._accepting import Place
+from ..server._front import FrontOptions, abort, end_connections
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
 from ._deflate import Deflate
-from ._front import BACKLOG, FrontOptions, Listening, abort, end_connections, remote_host
 from ._types import AsgiApp
 
 __all__ = ["HypercornFront"]
 
-# Seconds for the answer of a client to the end of a TLS connection.
-_TLS_END = 5.0
 _READ: Final = 16384
 
 _logger = logging.getLogger("pywebtransport.asgi")
@@ -48,11 +46,12 @@ class HypercornFront:
     """A ``TcpFront`` of hypercorn.
 
     Args:
+        app: The application.
         options: Limits.
     """
 
-    def __init__(self, options: FrontOptions) -> None:
-        self._options = options
+    def __init__(self, app: AsgiApp, options: FrontOptions) -> None:
+        self._loop = asyncio.get_running_loop()
         self._config = Config()
         self._config.logger_class = _Log  # type: ignore[assignment]
         self._config.include_server_header = False
@@ -61,14 +60,8 @@ class HypercornFront:
         # At the limit, hypercorn closes an HTTP/2 connection with its requests in flight.
         self._config.keep_alive_max_requests = sys.maxsize
         self._context = WorkerContext(None)
-        self._listening: Listening | None = None
-        self._app: Any = None
+        self._is_stopping = False
         self._connections: dict[asyncio.Task[Any], _Connection] = {}
-
-    async def start(
-        self, app: AsgiApp, sockets: list[socket.socket], ssl_context: ssl.SSLContext
-    ) -> None:
-        """See ``TcpFront.start``."""
 
         async def call(scope: Any, receive: Any, send: Any) -> None:
             stream = getattr(send, "__self__", None)
@@ -77,40 +70,24 @@ class HypercornFront:
             await app(scope, receive, send)
             await _reset_unfinished(send)
 
-        self._app = ASGIWrapper(call)
+        self._app: Any = ASGIWrapper(call)
 
-        async def listen(sock: socket.socket) -> asyncio.Server:
-            return await asyncio.start_server(
-                self._serve,
-                sock=sock,
-                ssl=ssl_context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=self._options.handshake_timeout,
-                ssl_shutdown_timeout=_TLS_END,
-            )
+    def make_protocol(self, place: Place) -> asyncio.Protocol:
+        """See ``TcpFront.make_protocol``."""
+        return _Reading(self._loop, self._serve, place)
 
-        # A connection that waits at the end would be refused by hypercorn: it has to come again.
-        listening = Listening(sockets, self._options, listen, socket.socket.close)
-        await listening.start()
-        self._listening = listening
-
-    def reload(self) -> None:
-        """See ``TcpFront.reload``: nothing to do, new connections ask ``ssl_context``."""
-
-    async def stop(self, timeout: float) -> None:
-        """See ``TcpFront.stop``."""
-        listening, self._listening = self._listening, None
-        if listening is None:
-            return
-        listening.stop()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+    async def stop(self, timeout: float, are_coming: Callable[[], bool]) -> None:
+        """See ``TcpFront.stop``: connections that come are refused."""
+        self._is_stopping = True
+        deadline = self._loop.time() + timeout
         await self._context.terminated.set()
         try:
             await end_connections(
-                lambda: [each.writer.transport for each in self._connections.values()], timeout
+                lambda: [each.writer.transport for each in self._connections.values()],
+                timeout,
+                are_coming,
             )
-            if self._connections and (left := deadline - loop.time()) > 0:
+            if self._connections and (left := deadline - self._loop.time()) > 0:
                 await asyncio.wait(self._connections, timeout=left)
         finally:
             for connection in self._connections.values():
@@ -123,13 +100,12 @@ class HypercornFront:
         """One connection, whose TLS handshake is complete."""
         task = asyncio.current_task()
         assert task is not None
-        admission = self._options.admission
-        if not admission.enter(writer, remote_host(writer.transport)):
+        if self._is_stopping:  # hypercorn would refuse it with an error of its own
             abort(writer.transport)
             return
         connection = self._connections[task] = _Connection(
             self._app,
-            asyncio.get_running_loop(),
+            self._loop,
             self._config,
             self._context,
             ConnectionState({}),  # the application that wraps the mounted one sets it
@@ -149,7 +125,30 @@ class HypercornFront:
             )
         finally:
             del self._connections[task]
-            admission.leave(writer)
+
+
+class _Reading(asyncio.StreamReaderProtocol):
+    """Gives a connection to a function, as two streams.
+
+    Args:
+        loop: The event loop.
+        serve: The function.
+        place: Of the connection.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+        place: Place,
+    ) -> None:
+        super().__init__(asyncio.StreamReader(loop=loop), serve, loop=loop)
+        self._place = place
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._place.leave()
+        super().connection_lost(exc)
 
 
 class _Connection(TCPServer):

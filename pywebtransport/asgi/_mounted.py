@@ -90,7 +90,7 @@ class Mounted:
     def serve(self, server: WebTransportServer) -> _Served:
         """Answer the requests of a server with the application."""
         served = _Served(self.app, self.root_path, self.state, server)
-        server.tcp = TcpSide(served, tcp=self._tcp, http2=self._http2)
+        server.tcp.application = TcpSide(served, tcp=self._tcp, http2=self._http2)
         server.serve_requests_with(served.exchange_requested, accepts_websockets=_has_websockets())
         return served
 

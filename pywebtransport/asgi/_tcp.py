@@ -7,32 +7,28 @@ import builtins
 import contextlib
 import logging
 import re
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import ServerConfig
-from ..exceptions import ConfigurationError, ServerError, invalid_config
+from ..exceptions import ConfigurationError, invalid_config
 from ..h3._responses import check_response_lines
 from ..server._access import log_access
+from ..server._front import FrontOptions, TcpFront
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
 from ._drivers import make_front, require_front
 from ._errors import AsgiMessageError, ClientDisconnectedError
-from ._front import Admission, FrontOptions, TcpFront
 from ._messages import SERVICE_RESTART, required, shown
-from ._tls import TlsContexts, http_alpn
 from ._types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from ..server._stats import ServerStats
     from ._application import AsgiServer
 
-__all__ = ["TcpSide", "alt_svc", "with_alt_svc"]
+__all__ = ["TcpSide", "with_alt_svc"]
 
 _ALT_SVC: Final = b"alt-svc"
 _SWITCHING_PROTOCOLS = 101
@@ -50,16 +46,6 @@ _INTERNAL_ERROR = 1011
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
 
 _logger = logging.getLogger("pywebtransport.asgi")
-
-
-@lru_cache(64)
-def alt_svc(port: int | None) -> tuple[bytes, bytes]:
-    """The header that sends clients to HTTP/3 (RFC 7838).
-
-    Args:
-        port: The UDP port; None: there is no HTTP/3 any more.
-    """
-    return _ALT_SVC, b"clear" if port is None else b'h3=":%d"; ma=86400' % port
 
 
 def with_alt_svc(headers: Iterable[Iterable[bytes]], line: tuple[bytes, bytes]) -> list[Any]:
@@ -83,33 +69,29 @@ class TcpSide:
         self._asgi = asgi
         self._tcp = tcp
         self._http2 = http2
-        self._fronts: list[TcpFront] = []
-        self._sockets: list[socket.socket] = []
-        self._tls: TlsContexts | None = None
-        self._admission: Admission | None = None
-        self._stopping = False
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether it accepts connections."""
-        return bool(self._fronts) and not self._stopping
 
     @property
     def protocols(self) -> str:
-        """What it speaks, for people."""
+        """See ``TcpApplication``."""
         return "HTTP/2, HTTP/1.1 and WebSocket" if self._http2 else "HTTP/1.1 and WebSocket"
 
+    @property
+    def alpn(self) -> list[str]:
+        """See ``TcpApplication``."""
+        return ["h2", "http/1.1"] if self._http2 else ["http/1.1"]
+
+    @property
+    def is_required(self) -> bool:
+        """See ``TcpApplication``."""
+        return bool(self._tcp)
+
     def choose(self, *, tcp: bool | None, http2: bool) -> None:
-        """Replace what ``mount`` was told, before the server listens; ``http2`` is only added."""
+        """See ``TcpApplication``."""
         self._tcp = tcp
         self._http2 = self._http2 or http2
 
     def is_wanted(self, config: ServerConfig) -> bool:
-        """Whether it is to listen; if a package is missing, the log says so.
-
-        Raises:
-            ConfigurationError: It has to, and cannot.
-        """
+        """See ``TcpApplication``."""
         if self._tcp is False:
             return False
         if config.network is not None:
@@ -128,109 +110,28 @@ class TcpSide:
             return False
         return True
 
-    def without_sockets(self) -> None:
-        """The supervisor of this worker has no TCP sockets.
+    def make_front(self, options: FrontOptions) -> TcpFront:
+        """See ``TcpApplication``."""
+        return make_front(self.serve, options, http2=self._http2)
 
-        Raises:
-            ConfigurationError: They are needed.
-        """
-        text = "no TCP side: run_workers() has no TCP sockets for it, call it with tcp=True"
-        if self._tcp:
-            raise ConfigurationError(text, config_key="tcp", config_value=True)
-        _logger.warning("%s", text)
-
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Serve bound sockets, which belong to it from now on.
-
-        Raises:
-            CertificateError: A certificate cannot be used.
-            OSError: A socket cannot listen.
-            ServerError: ``stop`` was called meanwhile. All sockets are closed in each case.
-        """
-        config = self._asgi.server.config
-        try:
-            if self._tls is None:
-                self._tls = TlsContexts(config, http_alpn(http2=self._http2))
-            if self._admission is None:
-                self._admission = Admission(config.max_connections, config.address_connections)
-            options = FrontOptions(
-                admission=self._admission,
-                handshake_timeout=config.handshake_timeout,
-                max_head=config.max_field_section_size,
-                write_timeout=config.write_timeout,
-                has_successor=lambda: not _ends(),
-            )
-            front = make_front(options, http2=self._http2)
-            await front.start(self.serve, sockets, self._tls.context)
-            if self._stopping:
-                await front.stop(0.0)
-                raise ServerError("the server was closed while it began to listen")
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
-        self._fronts.append(front)
-        self._sockets += sockets
-        level = logging.INFO if current_worker() is None else logging.DEBUG
-        for sock in sockets:
-            host, port = sock.getsockname()[:2]
-            _logger.log(level, "%s over TCP on %s port %d", self.protocols, host, port)
-
-    def reload(self, config: ServerConfig) -> None:
-        """Use the certificates of a configuration for new connections.
-
-        Raises:
-            CertificateError: One cannot be used; nothing changes.
-        """
-        if self._tls is not None:
-            self._tls.reload(config)
-            for front in self._fronts:
-                front.reload()
-
-    async def stop(self, timeout: float) -> None:
-        """Stop all fronts as ``TcpFront.stop`` says, and close the WebSockets over HTTP/3, too."""
-        self._stopping = self._asgi.is_stopping = True
+    async def stopping(self) -> None:
+        """See ``TcpApplication``."""
+        self._asgi.is_stopping = True
         loop = asyncio.get_running_loop()
         closing = [loop.create_task(each.go_away()) for each in self._asgi.websockets]
         try:
-            await asyncio.sleep(0)  # each of them has begun
-            await asyncio.gather(*(front.stop(timeout) for front in self._fronts))
+            await asyncio.gather(*closing)
         finally:
             await end_tasks(closing, timeout=0.0, logger=_logger, what="closing WebSockets")
 
-    def abandon(self) -> None:
-        """Release the sockets without an event loop."""
-        for sock in self._sockets:
-            sock.close()
-
-    def count(self, stats: ServerStats) -> None:
-        """Write the counters into the statistics."""
-        if self._admission is not None:
-            stats.tcp_connections_accepted = self._admission.accepted
-            stats.tcp_connections_rejected = self._admission.refused
-
-    @property
-    def open_count(self) -> int:
-        """How many TCP connections are open."""
-        return 0 if self._admission is None else self._admission.open_count
-
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI application that the fronts call."""
+        """The ASGI application that the front calls."""
         kind = _TcpRequest if scope["type"] == "http" else _TcpWebSocket
         await kind(self._asgi, self, scope, receive, send).run()
 
     def alt_svc_for(self, scope: Scope) -> tuple[bytes, bytes]:
         """The header for a response, see ``alt_svc``."""
-        if self._stopping and _ends():
-            return alt_svc(None)
-        # TCP and UDP have one port number.
-        return alt_svc(scope["server"][1])
-
-
-def _ends() -> bool:
-    """Whether nothing serves HTTP/3 on the port any more: other workers may."""
-    worker = current_worker()
-    return worker is None or worker.all_end
+        return self._asgi.server.tcp.alt_svc(scope["server"][1])
 
 
 class _Exchange(ABC):

@@ -7,18 +7,18 @@ import builtins
 import contextlib
 import logging
 import socket
-import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
-from weakref import WeakSet
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from ..server._accepting import Place
+from ..server._front import FrontOptions, abort, end_connections
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
-from ._front import BACKLOG, FrontOptions, Listening, abort, end_connections, remote_host
 from ._types import AsgiApp
 from ._uvicorn_websocket import Log, WebSocketProtocol
 
@@ -28,8 +28,6 @@ __all__ = ["UvicornFront"]
 _TICK = 1.0
 # Seconds in which a client that connected just before the end may still send its request.
 _ARRIVAL = 1.0
-# Seconds for the answer of a client to the end of a TLS connection.
-_TLS_END = 5.0
 # Bytes that are parsed at a time where a head is expected, and where a body is.
 _HEADS: Final = 2048
 _BODIES: Final = 65536
@@ -50,58 +48,40 @@ class UvicornFront:
     """A ``TcpFront`` of uvicorn.
 
     Args:
+        app: The application.
         options: Limits.
     """
 
-    def __init__(self, options: FrontOptions) -> None:
-        self._options = options
-        self._server: _Server | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(
-        self, app: AsgiApp, sockets: list[socket.socket], ssl_context: ssl.SSLContext
-    ) -> None:
-        """See ``TcpFront.start``."""
-        server = _Server(app, sockets, ssl_context, self._options)
-        await server.listening.start()
-        self._server = server
-        self._task = asyncio.get_running_loop().create_task(
-            server.live(), name="HTTP over TCP (uvicorn)"
+    def __init__(self, app: AsgiApp, options: FrontOptions) -> None:
+        self._server = _Server(app, options)
+        self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(
+            self._server.live(), name="HTTP over TCP (uvicorn)"
         )
 
-    def reload(self) -> None:
-        """See ``TcpFront.reload``: nothing to do, new connections ask ``ssl_context``."""
+    def make_protocol(self, place: Place) -> asyncio.Protocol:
+        """See ``TcpFront.make_protocol``."""
+        return self._server.make_protocol(place)
 
-    async def stop(self, timeout: float) -> None:
+    async def stop(self, timeout: float, are_coming: Callable[[], bool]) -> None:
         """See ``TcpFront.stop``."""
         task, self._task = self._task, None
-        if task is None or self._server is None:
+        if task is None:
             return
         self._server.time_to_stop = timeout
+        self._server.are_coming = are_coming
         self._server.stopping.set()
-        try:
-            await task
-        finally:
-            self._server = None
+        await task
 
 
 class _Server(uvicorn.Server):
-    """A server that listens on our sockets, and ends when it is told.
+    """A server that gets its connections from elsewhere, and ends when it is told.
 
     Args:
         app: The application.
-        sockets: Bound sockets.
-        tls: For all connections.
         options: Limits.
     """
 
-    def __init__(
-        self,
-        app: AsgiApp,
-        sockets: list[socket.socket],
-        tls: ssl.SSLContext,
-        options: FrontOptions,
-    ) -> None:
+    def __init__(self, app: AsgiApp, options: FrontOptions) -> None:
         # It is only called, as the class would be.
         http: Any = partial(_HttpProtocol, self)
         config = uvicorn.Config(
@@ -116,51 +96,25 @@ class _Server(uvicorn.Server):
             access_log=True,  # False would take the handlers from the logger of other uvicorns
             proxy_headers=False,
             server_header=False,
-            backlog=BACKLOG,
         )
         config.load()
         super().__init__(config)
         self.lifespan = config.lifespan_class(config)
         self.options = options
-        self.listening = Listening(sockets, options, self._listen, self._accept)
         self.stopping = asyncio.Event()
         self.time_to_stop = 0.0
+        self.are_coming: Callable[[], bool] = bool
         # While it stops: clients that have just connected may still send their request.
         self.takes_newcomers = True
-        self._tls: dict[str, Any] = {
-            "ssl": tls,
-            "ssl_handshake_timeout": options.handshake_timeout,
-            "ssl_shutdown_timeout": _TLS_END,
-        }
-        self._accepting: set[asyncio.Task[Any]] = set()
-        # Protocols whose TLS handshake is not complete.
-        self.arriving: WeakSet[_HttpProtocol] = WeakSet()
 
-    async def _listen(self, sock: socket.socket) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(
-            self._make_protocol, sock=sock, backlog=BACKLOG, **self._tls
-        )
-
-    def _accept(self, sock: socket.socket) -> None:
-        """Take a connection that waited when the server stopped to listen."""
-        loop = asyncio.get_running_loop()
-        sock.setblocking(False)
-        task = loop.create_task(self._take(sock))
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
-
-    async def _take(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):  # its handshake failed, as it may
-            await loop.connect_accepted_socket(self._make_protocol, sock=sock, **self._tls)
-
-    def _make_protocol(self) -> _HttpProtocol:
+    def make_protocol(self, place: Place) -> _HttpProtocol:
+        """The protocol of a connection."""
         protocol: Any = self.config.http_protocol_class(  # type: ignore[call-arg]
+            place,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        self.arriving.add(protocol)
         return cast(_HttpProtocol, protocol)
 
     async def live(self) -> None:
@@ -183,7 +137,6 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop as ``TcpFront.stop`` says."""
         self.stopping.set()
-        self.listening.stop()
         state = self.server_state
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.time_to_stop
@@ -195,7 +148,7 @@ class _Server(uvicorn.Server):
             await end_connections(
                 lambda: [connection.transport for connection in state.connections],
                 self.time_to_stop,
-                lambda: self.takes_newcomers and bool(self.arriving),
+                self.are_coming,
             )
             # Those of the application get an ``http.disconnect`` first, if there is time.
             if state.tasks and (left := deadline - loop.time()) > 0:
@@ -203,8 +156,7 @@ class _Server(uvicorn.Server):
         finally:
             timer.cancel()
             self.takes_newcomers = False
-            tasks = [*state.tasks, *self._accepting]
-            await end_tasks(tasks, timeout=0.0, logger=_logger, what="requests over TCP")
+            await end_tasks(state.tasks, timeout=0.0, logger=_logger, what="requests over TCP")
 
     def _take_no_newcomers(self) -> None:
         self.takes_newcomers = False
@@ -259,11 +211,13 @@ class _HttpProtocol(HttpToolsProtocol):
 
     Args:
         server: Its server.
+        place: Of the connection.
         **arguments: As for uvicorn's.
     """
 
-    def __init__(self, server: _Server, **arguments: Any) -> None:
+    def __init__(self, server: _Server, place: Place, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._place = place
         self.logger = Log()  # type: ignore[assignment]
         self.access_log = False
         self._server = server
@@ -286,17 +240,14 @@ class _HttpProtocol(HttpToolsProtocol):
         """A client is there, and its TLS handshake is complete."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.flow = self._flow = _Flow(self.transport)
-        self._server.arriving.discard(self)
-        if self._server.takes_newcomers and self._options.admission.enter(
-            transport, remote_host(transport)
-        ):
+        if self._server.takes_newcomers:
             self._await_head()
         else:
             abort(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._options.admission.leave(self.transport)
+        self._place.leave()
         self._stop_head_timer()
         self._rest = memoryview(b"")
         # Uvicorn tells only the last request that it has parsed.
@@ -421,4 +372,4 @@ class _HttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         protocol = transport.get_protocol()
         assert isinstance(protocol, WebSocketProtocol)
-        protocol.on_lost = lambda: self._options.admission.leave(transport)
+        protocol.on_lost = self._place.leave

@@ -130,4 +130,6 @@ class ServerFields(CommonFields, total=False):
     shutdown_timeout: float
     sni_certificates: Mapping[str, tuple[StrPath, StrPath]]
     verify_mode: ssl.VerifyMode | str
+    websocket: bool
+    websocket_legacy: bool
     workers: int

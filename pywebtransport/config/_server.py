@@ -81,8 +81,8 @@ class ServerConfig(BaseConfig):
     address."""
 
     bind_port: int = DEFAULT_DEV_PORT
-    """UDP port to listen on, and TCP port of a mounted ASGI application; 0 lets the system
-    choose."""
+    """UDP port to listen on, and TCP port of a mounted ASGI application and of ``websocket``; 0
+    lets the system choose."""
 
     certfile: str = DEFAULT_CERTFILE
     """PEM file of the server's certificate chain, leaf first."""
@@ -187,6 +187,15 @@ class ServerConfig(BaseConfig):
     """Client certificates: ``CERT_NONE`` asks for none, ``CERT_OPTIONAL`` checks
     one that is given, ``CERT_REQUIRED`` requires one. The last two need ``ca_certs``."""
 
+    websocket: bool = False
+    """Serve sessions over TCP, too, for clients whose network blocks UDP: QMux in a WebSocket, on
+    the TCP port of the same number. It needs the extra ``fallback``."""
+
+    websocket_legacy: bool = False
+    """With ``websocket``: also accept the older framing ``webtransport``, which some JavaScript
+    clients still use. It has no flow control and no datagrams. The streams of a session, and the
+    bytes that wait for its handler, have limits; a client that exceeds one loses its session."""
+
     workers: int = DEFAULT_WORKERS
     """Processes that share the port; ``ServerApp.run`` or ``run_workers`` starts them. All other
     limits apply to each worker separately."""
@@ -219,6 +228,8 @@ class ServerConfig(BaseConfig):
         "shutdown_timeout": seconds(above=False),
         "sni_certificates": SniCertificates(),
         "verify_mode": VerifyMode(),
+        "websocket": Flag(),
+        "websocket_legacy": Flag(),
         # The worker's index travels in one byte of its connection IDs.
         "workers": amount("processes", 1, 256),
     }

@@ -62,7 +62,7 @@ async def require_webtransport(connection: WebTransportConnection, timeout: floa
     Cancellation: safe.
     """
     await connection.wait_ready(timeout=timeout)
-    error = None if connection.h3 is None else connection.h3.webtransport_error
+    error = None if connection.layer is None else connection.layer.webtransport_error
     if error is not None:
         raise error
 

@@ -15,7 +15,15 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from .._states import HeadersToSend
-from .._transport import CallLater, Stream, TimerHandle, Transport, Turns
+from .._transport import (
+    CallLater,
+    CloseInfo,
+    SessionEvents,
+    Stream,
+    TimerHandle,
+    Transport,
+    Turns,
+)
 from ..exceptions import (
     ClientError,
     ConfigurationError,
@@ -26,13 +34,11 @@ from ..exceptions import (
     StreamError,
     WebTransportNotSupportedError,
 )
-from ..utils._text import printable
 from ..utils._turns import for_each
 from ._admission import Admission
 from ._arrivals import Arrivals
 from ._constants import (
     FIRST_GOAWAY_ID,
-    MAX_FIELD_LINE,
     WEBTRANSPORT_H3_TOKEN,
     FrameType,
     H3Error,
@@ -42,9 +48,8 @@ from ._constants import (
 from ._critical import LocalCritical
 from ._dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from ._errors import H3ConnectionError, H3StreamError, SessionAbort, abort_error
-from ._events import SessionEvents
 from ._exchange import H3Exchange
-from ._fields import check_fields, check_section_size, encode_fields
+from ._fields import check_fields, check_section_size, check_target, encode_fields
 from ._frames import encode_frame
 from ._load import Load
 from ._nothing import NO_CONNECTION_EVENTS
@@ -133,6 +138,7 @@ class H3Connection:
         "_telling",
         "_to_send",
         "_waiting",
+        "_was_idle",
         "_when_told",
         "accepts_websockets",
         "admission",
@@ -200,7 +206,7 @@ class H3Connection:
         self.when_quiet: Callable[[], object] | None = None
         self.arrivals = Arrivals(self)
         self.admission: Any = None if is_client else Admission(self)
-        self._closed = False
+        self._closed = self._was_idle = False
         self.loss: Exception | None = None  # why it is closed; None: this end closed it
         self._started = False
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
@@ -345,6 +351,34 @@ class H3Connection:
         else:
             then()
 
+    # Facts for the layer above.
+
+    @property
+    def transport(self) -> str:
+        """What carries the connection."""
+        return "quic"
+
+    @property
+    def has_requests(self) -> bool:
+        """Requests or tunnels have to be told of the end of the connection."""
+        return bool(self.requests or self.tunnels)
+
+    @property
+    def early_dropped(self) -> int:
+        """Streams and datagrams that came before their session and were dropped."""
+        return self.arrivals.early_dropped
+
+    def streams_opened(self, unidirectional: bool) -> int:
+        """Return how many streams of a kind were opened here, with those of HTTP/3."""
+        return self.newest_stream[unidirectional] // 4 + 1
+
+    def is_expected(self, info: CloseInfo) -> bool:
+        """Return whether an end of the connection is an ordinary one."""
+        if info.kind == "application":
+            return info.code in (0, H3Error.NO_ERROR)
+        # libcurl and others end their connections with NO_ERROR of QUIC.
+        return info.kind == "transport" and info.code == 0 and self._was_idle
+
     # Sessions of a client.
 
     def open_session(
@@ -377,8 +411,8 @@ class H3Connection:
         """
         if not self.is_client:
             raise ClientError("only clients can open sessions")
-        _check_target("authority", authority)
-        _check_target("path", path)
+        check_target("authority", authority)
+        check_target("path", path)
         fields = check_fields(headers)
         check_protocols(application_protocols)
         if origin is not None:
@@ -769,6 +803,7 @@ class H3Connection:
     def _shut(self, error: Exception | None) -> None:
         """Nothing is sent or received any more: end sessions, release streams and timers."""
         self._closed = True
+        self._was_idle = not (self._to_send or self.sessions or self.tunnels or self.exchanges)
         self.loss = error
         self.load.close()
         if self._settings_timer is not None:
@@ -810,23 +845,3 @@ class H3Connection:
         self.quic.close(H3Error.MISSING_SETTINGS, reason)
         self._shut(error)
         self.events.connection_failed(error)
-
-
-def _check_target(name: str, value: str) -> None:
-    rule = ""
-    if not isinstance(value, str):
-        rule = f"must be a string, got {type(value).__name__}"
-    elif len(value) > MAX_FIELD_LINE:
-        rule = f"must have 1 to {MAX_FIELD_LINE} characters, has {len(value)}"
-    elif not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
-        rule = "only printable ASCII without spaces can be sent"
-    elif name == "path" and not value.startswith("/"):
-        rule = "it must begin with a slash"
-    elif name == "authority" and (not value or "@" in value):
-        rule = "it must be a host with an optional port"
-    if rule:
-        raise ConfigurationError(
-            f"{name} = '{printable(value)}' cannot be sent in a request: {rule}",
-            config_key=name,
-            config_value=value,
-        )

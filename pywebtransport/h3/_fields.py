@@ -25,6 +25,7 @@ __all__ = [
     "check_fields",
     "check_rejection",
     "check_section_size",
+    "check_target",
     "check_trailers",
     "encode_fields",
     "parse_request",
@@ -378,6 +379,35 @@ def check_rejection(status: int) -> None:
             f"status_code must be 300 to 599, got {printable(status)}",
             config_key="status_code",
             config_value=status,
+        )
+
+
+def check_target(name: str, value: str) -> None:
+    """Check what a request is for.
+
+    Args:
+        name: ``authority`` or ``path``.
+        value: What the application gave for it.
+
+    Raises:
+        ConfigurationError: it cannot be sent.
+    """
+    rule = ""
+    if not isinstance(value, str):
+        rule = f"must be a string, got {type(value).__name__}"
+    elif len(value) > MAX_FIELD_LINE:
+        rule = f"must have 1 to {MAX_FIELD_LINE} characters, has {len(value)}"
+    elif not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+        rule = "only printable ASCII without spaces can be sent"
+    elif name == "path" and not value.startswith("/"):
+        rule = "it must begin with a slash"
+    elif name == "authority" and (not value or "@" in value):
+        rule = "it must be a host with an optional port"
+    if rule:
+        raise ConfigurationError(
+            f"{name} = '{printable(value)}' cannot be sent in a request: {rule}",
+            config_key=name,
+            config_value=value,
         )
 
 

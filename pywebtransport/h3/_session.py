@@ -7,7 +7,7 @@ from typing import Any
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
-from .._transport import Group, Stream, TimerHandle, Transport
+from .._transport import Group, LayerSession, SessionEvents, Stream, TimerHandle, Transport
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
@@ -45,7 +45,6 @@ from ._constants import (
 from ._credit import SessionCredit
 from ._dialects import DIALECTS, Dialect, never_asks_for_credit
 from ._errors import CapsuleError, LimitError, SessionAbort
-from ._events import SessionEvents
 from ._fields import Response, check_fields, check_rejection
 from ._nothing import NO_HEADERS, NO_SESSION_EVENTS, NoGroup
 from ._parts import Connection
@@ -233,6 +232,13 @@ class H3Session:
     def code_from_wire(self, wire: int | None) -> int | None:
         """Map a received stream code to the application's; None if there is none."""
         return error_codes.code_from_wire(wire)
+
+    def code_passed(self, wire: int | None, origin: LayerSession) -> int:
+        """Return the wire code that passes on a stream code of the session ``origin``."""
+        if wire is not None and isinstance(origin, H3Session):
+            return wire
+        code = origin.code_from_wire(wire)
+        return int(H3Error.REQUEST_CANCELLED) if code is None else error_codes.code_to_wire(code)
 
     def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:
         """Keying material bound to this session (draft-16 section 4.8).

@@ -17,8 +17,8 @@ from ..utils._text import printable_path
 from ._losses import peer_name
 
 if TYPE_CHECKING:
+    from .._transport import LayerSession
     from ..connection import WebTransportConnection
-    from ..h3._session import H3Session
     from ._stats import ServerStats
 
 __all__ = ["Answering", "rejection_in"]
@@ -118,7 +118,7 @@ class Answering:
                 self._abort(session)
 
     def request_failed(
-        self, h3: H3Session, connection: WebTransportConnection, error: Exception
+        self, h3: LayerSession, connection: WebTransportConnection, error: Exception
     ) -> None:
         """Handling a request failed before there was a session."""
         self._stats.handler_errors += 1

@@ -145,10 +145,10 @@ class Draining:
 
     def _tell(self, connection: WebTransportConnection) -> None:
         """GOAWAY, a DRAIN capsule for each session, and later the GOAWAY with the last request."""
-        h3 = connection.h3
-        if h3 is None or connection in self._told or not connection.is_connected:
+        layer = connection.layer
+        if layer is None or connection in self._told or not connection.is_connected:
             return
-        h3.send_goaway()
+        layer.send_goaway()
         for session in connection.sessions:
             session.drain()
         self._told[connection] = Presence(connection)
@@ -158,9 +158,9 @@ class Draining:
 
     def _finish(self, connection: WebTransportConnection) -> None:
         del self._timers[connection]
-        h3 = connection.h3
-        if h3 is not None and not connection.is_closed:
-            h3.finish_goaway()
+        layer = connection.layer
+        if layer is not None and not connection.is_closed:
+            layer.finish_goaway()
 
     async def _close_due(self, now: float) -> int:
         """Close clients whose time is up, some in each turn; return how many had sessions."""

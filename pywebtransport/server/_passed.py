@@ -12,7 +12,7 @@ from ..exceptions import ConfigurationError, ServerError, invalid_config
 from ..utils._checks import check_bind_address
 from ..utils._system import explain_os_error
 
-__all__ = ["check_sockets", "check_where", "duplicates", "inherited_sockets"]
+__all__ = ["check_sockets", "check_where", "duplicates", "inherited_sockets", "split_sockets"]
 
 # sd_listen_fds(3): this many descriptors, from 3 on, for the process with this ID.
 _FIRST = 3
@@ -31,11 +31,12 @@ def inherited_sockets() -> list[socket.socket]:
         await server.listen(sockets=inherited_sockets())
 
     Returns:
-        The sockets in order; an empty list if the variables are not set, or are for another
-        process.
+        The sockets in order, UDP and TCP; an empty list if the variables are not set, or are for
+        another process.
 
     Raises:
-        ConfigurationError: A variable is not a number, or a descriptor is not a bound UDP socket.
+        ConfigurationError: A variable is not a number, or a descriptor is not a bound UDP or TCP
+            socket.
     """
     if _PID not in os.environ or _COUNT not in os.environ:
         return []
@@ -78,7 +79,7 @@ def check_sockets(sockets: Any) -> None:
     """Check sockets for a server, without changing them.
 
     Raises:
-        ConfigurationError: It is not a list of different bound UDP sockets.
+        ConfigurationError: It is not a list of different bound UDP and TCP sockets.
     """
     if not isinstance(sockets, Sequence) or isinstance(sockets, str | bytes):
         raise invalid_config(key="sockets", value=sockets, reason="expected a list of sockets")
@@ -90,6 +91,36 @@ def check_sockets(sockets: Any) -> None:
         if reason is not None:
             raise invalid_config(key="sockets", value=sock, reason=reason)
         seen.add(sock.fileno())
+
+
+def split_sockets(
+    sockets: Sequence[socket.socket], *, tcp: bool
+) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Split checked sockets into UDP and TCP ones, which belong together.
+
+    Args:
+        sockets: The sockets.
+        tcp: Whether the server speaks over TCP.
+
+    Raises:
+        ConfigurationError: There is no UDP socket, or TCP sockets are of no use: the server does
+            not speak over TCP, or their ports are not those of the UDP sockets.
+    """
+    udp = [sock for sock in sockets if sock.type == socket.SOCK_DGRAM]
+    stream = [sock for sock in sockets if sock.type != socket.SOCK_DGRAM]
+    reason = None
+    if not udp:
+        reason = "a server needs a UDP socket (SOCK_DGRAM; ListenDatagram= in a unit of systemd)"
+    elif stream and not tcp:
+        reason = (
+            "nothing is served over TCP: pass UDP sockets (SOCK_DGRAM) alone, set websocket=True, "
+            "or mount an ASGI application"
+        )
+    elif stream and {_port(sock) for sock in udp} != {_port(sock) for sock in stream}:
+        reason = "the TCP sockets need the ports of the UDP sockets"
+    if reason is not None:
+        raise invalid_config(key="sockets", value=sockets, reason=reason)
+    return udp, stream
 
 
 def duplicates(sockets: Sequence[socket.socket]) -> list[socket.socket]:
@@ -118,15 +149,19 @@ def _objection(sock: Any) -> str | None:
         return "it is closed"
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return "expected the family AF_INET or AF_INET6"
-    if sock.type != socket.SOCK_DGRAM:
-        return "expected a UDP socket (SOCK_DGRAM; ListenDatagram= in a unit of systemd)"
-    if sock.getsockname()[1] == 0:
+    if sock.type not in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        return "expected a UDP socket (SOCK_DGRAM), or a TCP socket (SOCK_STREAM)"
+    if _port(sock) == 0:
         return "it is not bound to a port"
     try:
         sock.getpeername()
     except OSError as error:
         return None if error.errno == errno.ENOTCONN else str(error.strerror)
     return "it is connected; a server needs sockets that receive from every address"
+
+
+def _port(sock: socket.socket) -> int:
+    return int(sock.getsockname()[1])
 
 
 def _socket(fd: int) -> socket.socket:

@@ -45,6 +45,9 @@ class ServerStats:
         tcp_connections_accepted: TCP connections whose TLS handshake was completed.
         tcp_connections_rejected: TCP connections that were cut for ``max_connections`` or
             ``max_connections_per_address``, which count them apart from those of QUIC.
+        tcp_handshakes_failed: TCP connections that ended in the TLS handshake.
+        tcp_requests_refused: Requests over TCP that asked for no session, with ``websocket`` and
+            without an application for them.
         workers_died: Worker processes of the whole server that ended unexpectedly.
     """
 
@@ -74,6 +77,8 @@ class ServerStats:
     response_bytes: int = 0
     tcp_connections_accepted: int = 0
     tcp_connections_rejected: int = 0
+    tcp_handshakes_failed: int = 0
+    tcp_requests_refused: int = 0
     workers_died: int = 0
 
     def to_dict(self) -> dict[str, Any]:

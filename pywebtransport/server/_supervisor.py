@@ -32,7 +32,7 @@ from ._collector import frozen
 from ._exiting import STUCK_STATUS, time_to_end
 from ._hub import Hub, HubLink
 from ._loops import LoopFactory, choose_loop
-from ._passed import check_where, inherited_sockets
+from ._passed import check_where, inherited_sockets, split_sockets
 from ._shared_secret import load_shared_secret
 from ._worker import CONTROL_BYTES, SIGNALS, Worker
 
@@ -97,15 +97,16 @@ def run_workers(
         config: ``workers`` and the timeouts are read here.
         host: Default ``config.bind_host``.
         port: Default ``config.bind_port``; 0 lets the system choose one for all.
-        sockets: Bound UDP sockets to serve instead, by default what systemd passed, see
-            ``inherited_sockets``; from now on they belong to the workers. If no further sockets can
+        sockets: Bound UDP sockets to serve instead, and TCP sockets of the same ports if something
+            is served over TCP; by default what systemd passed, see ``inherited_sockets``. From now
+            on they belong to the workers. If no further sockets can
             be bound to their addresses, for instance because another user created them, all workers
             read the same sockets and pass packets to each other.
         loop_factory: Creates the event loops; by default chosen as by ``ServerApp.run``.
         on_listening: Called once with the addresses, in this process, when all workers listen. An
             exception that it raises ends everything.
         tcp: Share the TCP port of the same number, too, for ASGI applications that are mounted with
-            ``ServerApp.mount``.
+            ``ServerApp.mount``. It is also shared if ``config.websocket`` is set.
 
     Raises:
         ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
@@ -123,15 +124,18 @@ def run_workers(
     apply_log_level(config.log_level)
     if sockets is None:
         sockets = inherited_sockets()
+    tcp = tcp or config.websocket
+    udp, passed_tcp = split_sockets(sockets, tcp=tcp) if sockets else ([], [])
     _Supervisor(
         main,
         config,
         config.bind_host if host is None else host,
         config.bind_port if port is None else port,
         choose_loop(loop_factory, logging.getLogger("pywebtransport.server")),
-        sockets,
+        udp,
         on_listening,
         tcp=tcp,
+        passed_tcp=passed_tcp,
     ).run()
 
 
@@ -244,6 +248,7 @@ class _Supervisor:
         on_listening: OnListening | None = None,
         *,
         tcp: bool = False,
+        passed_tcp: Sequence[socket.socket] = (),
     ) -> None:
         self._main = main
         self._config = config
@@ -252,6 +257,7 @@ class _Supervisor:
         self._sockets = sockets
         self._tell_listening = on_listening
         self._tcp = tcp
+        self._passed_tcp = passed_tcp
         self._logger = logging.getLogger("pywebtransport.server")
         self._slots = [_Slot(index) for index in range(config.workers)]
         self._members: list[_Member] = []
@@ -273,6 +279,7 @@ class _Supervisor:
             family=self._config.address_family,
             sockets=self._sockets,
             tcp=self._tcp,
+            passed_tcp=self._passed_tcp,
         )
         if self._port.unsteered is not None and self._config.workers > 1:
             self._logger.warning(

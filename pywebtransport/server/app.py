@@ -450,7 +450,7 @@ class ServerApp(AsyncContext):
                 sockets=sockets,
                 loop_factory=loop_factory,
                 on_listening=on_listening,
-                tcp=self._server.tcp is not None and self._server.tcp.is_wanted(config),
+                tcp=self._server.tcp.is_wanted(config),
             )
             return
         loop_factory = choose_loop(loop_factory, _logger)

@@ -7,6 +7,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.driver import Driver
@@ -38,6 +39,7 @@ from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
 from ._answering import Answering
+from ._binding import listen_on
 from ._certificates import CertificateWatch
 from ._collector import CollectorSeat
 from ._draining import Draining, check_drain, close_all
@@ -47,13 +49,14 @@ from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
 from ._shared_secret import SharedSecret, load_shared_secret
 from ._stats import ServerStats
-from ._tcp import TcpService, listen_on
+from ._tcp import TcpPort
+from ._websocket import make_link
 from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
+    from .._transport import LayerSession
     from ..h3._exchange import H3Exchange
-    from ..h3._session import H3Session
 
 __all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
@@ -113,7 +116,7 @@ class WebTransportServer(EventEmitter):
         self._answering = Answering(self._logger, self._stats)
         self.http_requests = Requests(self._config, self._logger, self._stats)
         self.http_requests.on_end = self._request_ended
-        self.tcp: TcpService | None = None  # set by ``ServerApp.mount``
+        self.tcp = TcpPort(lambda: self._config, self._stats, partial(make_link, self))
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -397,28 +400,28 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
-        ending = [] if self.tcp is None else [loop.create_task(self.tcp.stop(timeout + spread))]
+        ending = loop.create_task(self.tcp.stop(timeout + spread))
         try:
             if worker is not None:
                 worker.closing(self)
             if self._collector is not None:
                 self._collector.rest()
             if self._endpoint is None:
-                await asyncio.gather(*ending)
+                await ending
             else:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
                 if timeout > 0 or spread > 0:
                     self._draining = Draining(
                         lambda: self._connections,
-                        lambda: quic.stats()["half_open"],
+                        lambda: quic.stats()["half_open"] + self.tcp.arriving,
                         self._logger,
                         "server shutdown",
                     )
                     ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
                     await self.http_requests.finish(ended - loop.time())
-                await asyncio.gather(*ending)
+                await ending
                 deadline = loop.time() + close_timeout
                 self.http_requests.cancel()
                 for session in list(self._sessions):
@@ -446,13 +449,12 @@ class WebTransportServer(EventEmitter):
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
+                    [*self._tasks, *self.http_requests.tasks.values(), ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
                     what="handlers" if self.http_requests.tasks else "session handlers",
                 )
-                if self.tcp is not None:
-                    await self.tcp.stop(0.0)  # its task may have been cancelled before it began
+                await self.tcp.stop(0.0)  # its task may have been cancelled before it began
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
             finally:
@@ -474,8 +476,7 @@ class WebTransportServer(EventEmitter):
         self._connections.clear()
         if self._collector is not None:
             self._collector.close()
-        if self.tcp is not None:
-            self.tcp.abandon()
+        self.tcp.abandon()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
@@ -638,8 +639,7 @@ class WebTransportServer(EventEmitter):
         config = _with_certificates(self._config, certfile, keyfile)
         secret = self._load_secret(config)
         tls = self._tls(config, secret)
-        if self.tcp is not None:
-            self.tcp.reload(config)
+        self.tcp.reload(config)
         self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
         self._endpoint.quic.set_tls(tls)
         self._config, self._secret = config, secret
@@ -672,13 +672,13 @@ class WebTransportServer(EventEmitter):
         """A client completed the handshake (deliver phase)."""
         connection = WebTransportConnection(config=self._config)
         driver = Driver(connection)
-        driver.attach(quic, self._options, is_client=False)
+        h3 = driver.attach(quic, self._options, is_client=False)
         connection.on_request = self._session_requested
         connection.on_closed = self._connection_closed
         connection.on_early_drop = self._early_dropped
         if self.http_requests.handler is not None:
             connection.on_exchange = self._exchange_requested
-            driver.h3.accepts_websockets = self.http_requests.accepts_websockets
+            h3.accepts_websockets = self.http_requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
         connection.adopt(driver, self._endpoint, network)
@@ -700,7 +700,7 @@ class WebTransportServer(EventEmitter):
     def _early_dropped(self, connection: WebTransportConnection, what: str) -> None:
         self._losses.early_dropped(what, connection.remote_address)
 
-    def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
+    def _session_requested(self, connection: WebTransportConnection, h3: LayerSession) -> None:
         """A client asks for a session (deliver phase)."""
         try:
             refusal = self._refusal(connection, h3)
@@ -733,7 +733,7 @@ class WebTransportServer(EventEmitter):
             self._endpoint.quic.woke()  # the answer follows, and shares the packets of this turn
 
     def _refusal(
-        self, connection: WebTransportConnection, h3: H3Session
+        self, connection: WebTransportConnection, h3: LayerSession
     ) -> tuple[int, str, str] | None:
         """Why a request is refused before the application sees it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
@@ -766,10 +766,10 @@ class WebTransportServer(EventEmitter):
 
     def certificate_text(self, connection: WebTransportConnection) -> str | None:
         """Advanced: the certificate in PEM form that a client got; None if it is not known."""
-        h3 = connection.h3
-        if self._certificates is None or h3 is None:
+        layer = connection.layer
+        if self._certificates is None or layer is None:
             return None
-        return self._certificates.text_for(h3.quic.server_name)
+        return self._certificates.text_for(layer.quic.server_name)
 
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
@@ -848,7 +848,7 @@ class WebTransportServer(EventEmitter):
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
         stats["active_requests"] = self.http_requests.open_count
-        stats["active_tcp_connections"] = 0 if self.tcp is None else self.tcp.open_count
+        stats["active_tcp_connections"] = self.tcp.open_count
         stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
@@ -857,8 +857,7 @@ class WebTransportServer(EventEmitter):
     def refresh_stats(self) -> ServerStats:
         """The statistics, up to now."""
         self.http_requests.refresh(self._stats)
-        if self.tcp is not None:
-            self.tcp.count(self._stats)
+        self.tcp.count(self._stats)
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         if self._endpoint is not None:

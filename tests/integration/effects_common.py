@@ -450,10 +450,10 @@ async def a_session_brings_its_window(bed: Bed) -> None:
 async def a_setting_is_shown_and_understood(bed: Bed) -> None:
     number = 0x2C7CF001
     async with bed.pair(extra_enabling_settings={number: 16}, dialects=[16]) as (_, far):
-        shown = far.connection._driver.h3.peer_settings  # type: ignore[union-attr]
+        shown = far.connection._driver.layer.peer_settings  # type: ignore[union-attr]
         assert number in shown
     async with bed.pair(dialects=[16]) as (_, far):
-        shown = far.connection._driver.h3.peer_settings  # type: ignore[union-attr]
+        shown = far.connection._driver.layer.peer_settings  # type: ignore[union-attr]
         assert number not in shown
 
 

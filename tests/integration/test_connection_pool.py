@@ -344,7 +344,7 @@ async def test_draining_connection_is_not_used_again(
         async def drained(connection: WebTransportConnection) -> None:
             (far,) = served.server.connections
             assert far._driver is not None
-            far._driver.h3.send_goaway()
+            far._driver.layer.send_goaway()
             far.flush_nowait()
             await until(lambda: connection.state is ConnectionState.DRAINING)
 
@@ -374,7 +374,7 @@ async def test_connection_that_allows_no_further_session_is_replaced(
         await pool.return_connection(connection)
         assert connection._driver is not None
         # Both ends think differently for a moment: the GOAWAY is known to HTTP/3 only.
-        connection._driver.h3.goaway_received = True
+        connection._driver.layer.goaway_received = True
         assert await get() is not connection
         assert connection.is_closed
 

@@ -190,7 +190,7 @@ async def test_ensure_connection(serving: Serving, client_config: ClientFactory)
             # A server that is going away: the connection works, but not for long.
             (far,) = served.server.connections
             assert far._driver is not None
-            far._driver.h3.send_goaway()
+            far._driver.layer.send_goaway()
             far.flush_nowait()
             await until(lambda: other.state == "draining")
             async with await ensure_connection(other, **where) as third:

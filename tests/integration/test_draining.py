@@ -201,7 +201,7 @@ async def test_clients_move_as_soon_as_their_session_drains(
             moved = asyncio.create_task(client.wait_for(EventType.SESSION_DRAINING))
             await asyncio.sleep(0)
             # As a server that drains tells it, one connection of many.
-            far[0]._connection._driver.h3.send_goaway()  # type: ignore[union-attr]
+            far[0]._connection._driver.layer.send_goaway()  # type: ignore[union-attr]
             await moved
             new = await client.get_session()
             assert new is not None

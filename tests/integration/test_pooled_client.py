@@ -308,8 +308,8 @@ async def test_sessions_of_a_connection_that_drains_are_not_lent(
         first = await pool.get_session(served.url())
         await pool.return_session(first)
         connection = served.server.connections[0]
-        connection._driver.h3.send_goaway()  # type: ignore[union-attr]
-        connection._driver.h3.finish_goaway()  # type: ignore[union-attr]
+        connection._driver.layer.send_goaway()  # type: ignore[union-attr]
+        connection._driver.layer.finish_goaway()  # type: ignore[union-attr]
         await until(lambda: str(first.connection.state) == "draining")  # type: ignore[union-attr]
         assert await pool.get_session(served.url()) is not first
         await first.wait_closed()

@@ -564,7 +564,7 @@ async def test_new_connection_after_the_proxy_said_goaway(
         assert outer is not None
         for connection in proxy.connections:
             assert connection._driver is not None
-            connection._driver.h3.send_goaway()
+            connection._driver.layer.send_goaway()
         await until(lambda: outer.state is ConnectionState.DRAINING)
         second = await tunnels.connect(served.url())
         assert tunnels.connection is not outer

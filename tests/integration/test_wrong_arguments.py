@@ -371,7 +371,7 @@ async def test_an_error_inside_of_closing_still_ends_everything(
         assert (await waiting).remote is False
         connection = near._connection
         with monkeypatch.context() as patch:
-            patch.setattr(type(connection._driver.h3), "close", broken)  # type: ignore[union-attr]
+            patch.setattr(type(connection._driver.layer), "close", broken)  # type: ignore[union-attr]
             with pytest.raises(RuntimeError, match="broken below"):
                 await connection.close()
         assert connection.is_closed

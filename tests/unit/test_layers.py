@@ -26,7 +26,7 @@ BASE = {
     "serializer",
     "utils",
 }
-PROTOCOLS = {"_quic", "_loop", "h3"}
+PROTOCOLS = {"_quic", "_loop", "h3", "_qmux"}
 # The contract's names, and services that use public members of the room below.
 FACES = {"connection", "session", "stream", "datagram"}
 # Frameworks over a session: neither a client nor a server.
@@ -38,6 +38,7 @@ ALLOWED = {
     "_quic": BASE,
     "_loop": BASE | {"_quic"},
     "h3": BASE,
+    "_qmux": BASE | {"_quic", "h3"},  # of _quic only the base of streams
     "_core": BASE | PROTOCOLS,
     **dict.fromkeys(FACES, BASE | PROTOCOLS | {"_core"} | FACES),
     **dict.fromkeys(("client", "server"), BASE | PROTOCOLS | {"_core"} | FACES),

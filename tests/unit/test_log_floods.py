@@ -20,7 +20,6 @@ LOUD = {"warning", "error", "exception", "critical", "log"}
 ALLOWED = {
     "asgi/_attach.py": "once, and at the start of a server",
     "asgi/_lifespan.py": "at the start and the end of a server",
-    "asgi/_tcp.py": "at the start of a server",
     "connection/load_balancer.py": "a target is set aside once, until it answers again",
     "connection/utils.py": "one line for each target that the caller named",
     "client/reconnecting.py": "once, when it gives up",
@@ -31,6 +30,7 @@ ALLOWED = {
     "server/_certificates.py": "a few a day, about files",
     "server/_exiting.py": "once, as the last line of a process",
     "server/_shared_secret.py": "about files, at the start and for each SIGHUP",
+    "server/_tcp.py": "at the start of a server",
     "server/_supervisor.py": "about worker processes, whose restarts have pauses",
     "server/_worker.py": "about the supervisor, and one line for each SIGHUP",
     "utils/_logs.py": "the place itself",

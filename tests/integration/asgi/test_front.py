@@ -363,15 +363,32 @@ async def test_limits_of_connections(certs: Certificates) -> None:
     async with tcp_served(certs, hello, max_connections=2) as tcp:
         first, second = await tcp.raw(), await tcp.raw()
         await until(lambda: tcp.server.measure()["active_tcp_connections"] == 2)
-        third = await tcp.raw()
-        assert await third.rest() == b""
+        with pytest.raises(ConnectionError):  # before its TLS handshake
+            await tcp.raw()
         assert tcp.server.refresh_stats().tcp_connections_rejected == 1
         second.close()
         await until(lambda: tcp.server.measure()["active_tcp_connections"] == 1)
         async with tcp.http() as client:
             assert (await client.get("/")).content == b"hello"
         first.close()
-        third.close()
+
+
+async def test_connections_count_before_their_handshake(certs: Certificates) -> None:
+    async with tcp_served(certs, hello, max_connections=2, handshake_timeout=0.3) as tcp:
+        where = (tcp.served.host, tcp.served.port)
+        silent = [await asyncio.open_connection(*where) for _ in range(2)]
+        await until(lambda: tcp.server.measure()["active_tcp_connections"] == 2)
+        with pytest.raises(ConnectionError):
+            await tcp.raw()
+        for reader, writer in silent:
+            assert await reader.read() == b""
+            writer.close()
+        await until(lambda: tcp.server.measure()["active_tcp_connections"] == 0)
+        async with tcp.http() as client:
+            assert (await client.get("/")).content == b"hello"
+        stats = tcp.server.refresh_stats()
+        assert (stats.tcp_connections_accepted, stats.tcp_connections_rejected) == (1, 1)
+        assert stats.tcp_handshakes_failed == 2
 
 
 async def test_limits_of_connections_of_one_address(certs: Certificates) -> None:
@@ -379,9 +396,8 @@ async def test_limits_of_connections_of_one_address(certs: Certificates) -> None
         async with await tcp.raw() as first:
             await first.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             assert (await first.head()).startswith(b"HTTP/1.1 200 ")
-            second = await tcp.raw()
-            assert await second.rest() == b""
-            second.close()
+            with pytest.raises(ConnectionError):
+                await tcp.raw()
         await until(lambda: tcp.server.measure()["active_tcp_connections"] == 0)
         async with await tcp.raw() as third:
             await third.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -811,7 +827,7 @@ async def test_the_application_hears_that_websockets_are_closed(
             await opening
         closing = asyncio.ensure_future(tcp.server.close(drain_timeout=20))
         if is_late:
-            await until(lambda: tcp.server.tcp is not None and not tcp.server.tcp.is_listening)
+            await until(lambda: tcp.server.tcp.stopping)
             await call.accept()
         socket = await opening
         await socket.wait_closed()

@@ -35,8 +35,8 @@ def frame(opcode: int, data: bytes) -> bytes:
 
 def protocols(tcp: TcpServed) -> list[Any]:
     """The connections at the server."""
-    side: Any = tcp.server.tcp
-    return [each for front in side._fronts for each in front._server.server_state.connections]
+    front: Any = tcp.server.tcp.front
+    return list(front._server.server_state.connections)
 
 
 async def upgraded(raw: RawTcp, lines: bytes = b"") -> bytes:

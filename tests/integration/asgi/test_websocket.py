@@ -483,7 +483,8 @@ async def test_a_drain_begins_with_a_close_frame(playing: Playing) -> None:
         assert (event["type"], event["code"]) == ("websocket.disconnect", 1012)
         with pytest.raises(ClientDisconnectedError):
             await call.send("send", text="late")
-        assert isinstance(close := await client.next(), CloseConnection)
+        close = await client.next()
+        assert isinstance(close, CloseConnection)
         assert close.code == 1012
         client.send(close.response())
         assert await client.next() is None
@@ -500,7 +501,8 @@ async def test_a_websocket_that_is_accepted_during_a_drain(playing: Playing) -> 
         await asyncio.sleep(0)
         await call.send("accept")
         assert (await client.answer()).status == 200
-        assert isinstance(close := await client.next(), CloseConnection)
+        close = await client.next()
+        assert isinstance(close, CloseConnection)
         assert close.code == 1012
         client.send(close.response())
         assert (await call.receive())["code"] == 1012
