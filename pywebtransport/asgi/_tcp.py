@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, invalid_config
@@ -23,6 +24,7 @@ from ..utils._timing import get_timestamp
 from ._drivers import make_front, require_front
 from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._messages import SERVICE_RESTART, required, shown
+from ._targets import split_absolute, with_host
 from ._types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ class _Exchange(ABC):
         self._status: int | None = None  # that the client got
         self._is_gone = False  # the client, or the request was refused
         self._is_answered = False  # counted and logged
+        _take_absolute(scope)
         query = scope["query_string"]
         self._target = scope["raw_path"] + (b"?" + query if query else b"")
         scope["state"] = asgi.state.copy()
@@ -436,6 +439,15 @@ def _check_status(message: Message, least: int) -> None:
     status = required(message, "status")
     if not isinstance(status, int) or not least <= status <= 599:
         raise AsgiMessageError(f"status = {shown(status)}: expected {least} to 599")
+
+
+def _take_absolute(scope: Scope) -> None:
+    """Replace a target in absolute form by path and host."""
+    found = split_absolute(scope["raw_path"])
+    if found is not None:
+        authority, scope["raw_path"] = found
+        scope["path"] = unquote(scope["raw_path"].decode("ascii"))
+        scope["headers"] = with_host(list(scope["headers"]), authority, scope["http_version"])
 
 
 def _is_proper(scope: Scope) -> bool:

@@ -19,6 +19,7 @@ from ..server._accepting import Place
 from ..server._front import FrontOptions, abort, end_connections
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
+from ._targets import split_absolute, with_host
 from ._types import AsgiApp
 from ._uvicorn_websocket import Log, WebSocketProtocol
 
@@ -334,6 +335,12 @@ class _HttpProtocol(HttpToolsProtocol):
         """Its head is complete."""
         self._head, self._beside = None, 0
         self._stop_head_timer()
+        if not self.url.startswith((b"/", b"*")):
+            found = split_absolute(self.url)
+            if found is None:
+                raise ValueError("the request has no path")  # httptools passes it on: 400
+            authority, self.url = found
+            self.headers[:] = with_host(self.headers, authority, self.parser.get_http_version())
         super().on_headers_complete()
         if self._server.stopping.is_set() and self.cycle is not None:
             self.cycle.keep_alive = False

@@ -149,8 +149,25 @@ async def test_a_connection_without_a_request_is_closed(certs: Certificates, res
         b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n",
         b"GET * HTTP/1.1\r\nhost: a\r\n",
         b"GET other HTTP/1.1\r\nhost: a\r\n",
+        b"GET https://a/ HTTP/1.1\r\n",
+        b"GET https://a/ HTTP/1.1\r\nhost: a\r\nhost: a\r\n",
+        b"GET https:///x HTTP/1.1\r\nhost: a\r\n",
+        b"GET https://me@a/x HTTP/1.1\r\nhost: a\r\n",
+        b"GET ftp://a/x HTTP/1.1\r\nhost: a\r\n",
+        _UPGRADE.replace(b"GET /", b"GET https://me@a/x"),
     ],
-    ids=["no host", "two hosts", "asterisk", "no slash"],
+    ids=[
+        "no host",
+        "two hosts",
+        "asterisk",
+        "no slash",
+        "absolute without host",
+        "absolute with two hosts",
+        "absolute with an empty host",
+        "absolute with a user",
+        "absolute with another scheme",
+        "absolute WebSocket with a user",
+    ],
 )
 async def test_the_application_gets_a_host_and_a_path(
     certs: Certificates, http2: bool, head: bytes
@@ -161,6 +178,42 @@ async def test_the_application_gets_a_host_and_a_path(
     async with tcp_served(certs, app, mount={"http2": http2}) as tcp, await tcp.raw() as raw:
         await raw.send(head + b"connection: close\r\n\r\n")
         assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"GET https://shop.test/a%20b?q=1 HTTP/1.1\r\nhost: a\r\n", (b"/shop/a%20b", b"q=1")),
+        (b"GET http://shop.test HTTP/1.1\r\nhost: a\r\n", (b"/shop/", b"")),
+        (b"GET HTTPS://shop.test?q=1 HTTP/1.1\r\nhost: a\r\n", (b"/shop/", b"q=1")),
+        (b"GET https://shop.test/ HTTP/1.0\r\n", (b"/shop/", b"")),
+        (_UPGRADE.replace(b"GET /", b"GET https://shop.test/chat?q=1"), (b"/shop/chat", b"q=1")),
+    ],
+    ids=["path and query", "empty path", "query alone", "HTTP/1.0", "WebSocket"],
+)
+async def test_targets_in_absolute_form(
+    certs: Certificates, http2: bool, head: bytes, expected: tuple[bytes, bytes]
+) -> None:
+    """Their host is the one that counts (RFC 9112 section 3.2.2)."""
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            await answer(send)
+
+    mount = {"http2": http2, "root_path": "/shop"}
+    async with tcp_served(certs, app, mount=mount) as tcp, await tcp.raw() as raw:
+        await raw.send(head + b"\r\n")
+        await raw.head()
+    (scope,) = scopes
+    assert (scope["raw_path"], scope["query_string"]) == expected
+    assert scope["path"] == expected[0].decode().replace("%20", " ")
+    assert [value for name, value in scope["headers"] if name == b"host"] == [b"shop.test"]
 
 
 async def test_options_of_the_whole_server(certs: Certificates) -> None:
