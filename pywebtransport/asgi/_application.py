@@ -42,8 +42,12 @@ _HINTS = {
 class OpenWebSocket(Protocol):
     """A WebSocket that the application has accepted."""
 
-    async def go_away(self) -> None:
-        """The server stops: close it with code 1012. Idempotent."""
+    def go_away(self) -> asyncio.Task[None] | None:
+        """The server stops: close it with code 1012. Idempotent.
+
+        Returns:
+            The task that does it; None: it is done.
+        """
 
 
 class AsgiServer:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .._states import Address
 from ..server._front import FrontOptions, TcpFront
 from ..utils._extras import require
 from ._types import AsgiApp
 
-__all__ = ["make_front", "require_front"]
+__all__ = ["DriverOptions", "make_front", "require_front"]
+
+
+@dataclass(kw_only=True, frozen=True)
+class DriverOptions:
+    """What drivers need of the application, besides ``FrontOptions``.
+
+    Attributes:
+        max_message: Bytes of the largest WebSocket message.
+        ping_interval: Seconds between two pings, and for the answer to one; None: no pings.
+        unreadable: A driver calls it before it answers a request that it could not read, with the
+            address of the client, the port of this end, and the status. The result is the
+            ``alt-svc`` header of the answer.
+    """
+
+    max_message: int
+    ping_interval: float | None
+    unreadable: Callable[[Address | None, int, int], tuple[bytes, bytes]]
 
 
 def require_front(*, http2: bool) -> None:
@@ -26,12 +47,15 @@ def require_front(*, http2: bool) -> None:
     require("wsproto", extra="asgi")
 
 
-def make_front(app: AsgiApp, options: FrontOptions, *, http2: bool) -> TcpFront:
+def make_front(
+    app: AsgiApp, options: FrontOptions, driver_options: DriverOptions, *, http2: bool
+) -> TcpFront:
     """Return a front that serves an application, in the running event loop.
 
     Args:
         app: Called with the scopes ``http`` and ``websocket``, not with ``lifespan``.
         options: Of the front.
+        driver_options: Of the application.
         http2: Speak HTTP/2, too: by hypercorn instead of uvicorn.
 
     Raises:
@@ -41,7 +65,7 @@ def make_front(app: AsgiApp, options: FrontOptions, *, http2: bool) -> TcpFront:
     if http2:
         from ._hypercorn import HypercornFront
 
-        return HypercornFront(app, options)
+        return HypercornFront(app, options, driver_options)
     from ._uvicorn import UvicornFront
 
-    return UvicornFront(app, options)
+    return UvicornFront(app, options, driver_options)

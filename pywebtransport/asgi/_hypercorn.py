@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
+import h11
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 from hypercorn.app_wrappers import ASGIWrapper
@@ -18,6 +19,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import EndData, StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ConnectionState
@@ -33,6 +35,7 @@ from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
 from ._deflate import Deflate
+from ._drivers import DriverOptions
 from ._types import AsgiApp
 
 __all__ = ["HypercornFront"]
@@ -48,15 +51,18 @@ class HypercornFront:
     Args:
         app: The application.
         options: Limits.
+        driver_options: Others.
     """
 
-    def __init__(self, app: AsgiApp, options: FrontOptions) -> None:
+    def __init__(self, app: AsgiApp, options: FrontOptions, driver_options: DriverOptions) -> None:
+        self._driver_options = driver_options
         self._loop = asyncio.get_running_loop()
         self._config = Config()
         self._config.logger_class = _Log  # type: ignore[assignment]
         self._config.include_server_header = False
         self._config.h11_max_incomplete_size = options.max_head
         self._config.h2_max_header_list_size = options.max_head
+        self._config.websocket_max_message_size = driver_options.max_message
         # At the limit, hypercorn closes an HTTP/2 connection with its requests in flight.
         self._config.keep_alive_max_requests = sys.maxsize
         self._context = WorkerContext(None)
@@ -104,6 +110,7 @@ class HypercornFront:
             abort(writer.transport)
             return
         connection = self._connections[task] = _Connection(
+            self._driver_options,
             self._app,
             self._loop,
             self._config,
@@ -156,6 +163,10 @@ class _Connection(TCPServer):
 
     is_cut = False
 
+    def __init__(self, driver_options: DriverOptions, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._driver_options = driver_options
+
     async def _read_data(self) -> None:
         """Handle what comes, a little at a time: small frames take long."""
         turns = Turns.of(self.loop).for_peer()
@@ -164,9 +175,21 @@ class _Connection(TCPServer):
                 inner = self.protocol.protocol
                 if isinstance(inner, H2Protocol) and not isinstance(inner.streams, _Streams):
                     inner.streams = _Streams(inner.streams)
+                elif isinstance(inner, H11Protocol):
+                    cast(Any, inner)._send_error_response = self._answer_unreadable
                 await self.protocol.handle(RawData(await self.reader.read(_READ)))
                 await turns.pause()
         await self.protocol.handle(Closed())
+
+    async def _answer_unreadable(self, status: int) -> None:
+        """Answer a request that is not HTTP/1.1, or whose head is too large."""
+        inner = self.protocol.protocol
+        assert isinstance(inner, H11Protocol)
+        client, server = map(self.writer.get_extra_info, ("peername", "sockname"))
+        line = self._driver_options.unreadable(client and client[:2], server[1], status)
+        lines = [(b"content-length", b"0"), (b"connection", b"close"), line]
+        await inner._send_h11_event(h11.Response(status_code=status, headers=lines))
+        await inner._send_h11_event(h11.EndOfMessage())
 
     async def protocol_send(self, event: Event) -> None:
         """Take something from the protocol."""

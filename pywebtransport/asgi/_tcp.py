@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from .._states import Address
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, invalid_config
 from ..h3._responses import check_response_lines
@@ -21,7 +22,7 @@ from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
-from ._drivers import make_front, require_front
+from ._drivers import DriverOptions, make_front, require_front
 from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._messages import SERVICE_RESTART, required, shown
 from ._targets import split_absolute, with_host
@@ -114,13 +115,20 @@ class TcpSide:
 
     def make_front(self, options: FrontOptions) -> TcpFront:
         """See ``TcpApplication``."""
-        return make_front(self.serve, options, http2=self._http2)
+        config = self._asgi.server.config
+        driver_options = DriverOptions(
+            max_message=config.max_websocket_message,
+            ping_interval=config.websocket_ping_interval,
+            unreadable=self._unreadable,
+        )
+        return make_front(self.serve, options, driver_options, http2=self._http2)
 
     async def stopping(self) -> None:
         """See ``TcpApplication``."""
         self._asgi.is_stopping = True
-        loop = asyncio.get_running_loop()
-        closing = [loop.create_task(each.go_away()) for each in self._asgi.websockets]
+        closing = [
+            task for each in [*self._asgi.websockets] if (task := each.go_away()) is not None
+        ]
         try:
             await asyncio.gather(*closing)
         finally:
@@ -134,6 +142,11 @@ class TcpSide:
     def alt_svc_for(self, scope: Scope) -> tuple[bytes, bytes]:
         """The header for a response, see ``alt_svc``."""
         return self._asgi.server.tcp.alt_svc(scope["server"][1])
+
+    def _unreadable(self, client: Address | None, port: int, status: int) -> tuple[bytes, bytes]:
+        """See ``DriverOptions.unreadable``."""
+        self._asgi.server.http_requests.unreadable_over_tcp(client, status)
+        return self._asgi.server.tcp.alt_svc(port)
 
 
 class _Exchange(ABC):
@@ -341,14 +354,20 @@ class _TcpWebSocket(_Exchange):
     _sent_away = False
     _closed_with: tuple[int, str] | None = None  # code and reason of this end
 
-    async def go_away(self) -> None:
+    def go_away(self) -> asyncio.Task[None]:
         """See ``OpenWebSocket.go_away``."""
+        return asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
         if self._is_open and not self._sent_away:
             self._sent_away = True
             with contextlib.suppress(ClientDisconnectedError):
                 await self._close({"type": "websocket.close", "code": SERVICE_RESTART})
 
     async def _run(self) -> None:
+        if not self._requests.accepts_origin(_header(self._scope, b"origin")):
+            await self._refuse(_FORBIDDEN)
+            return
         try:
             fine = await self._asgi.call(
                 self._scope, self.receive, self.send, knows_scope=lambda: self._is_known
@@ -379,6 +398,8 @@ class _TcpWebSocket(_Exchange):
 
     async def send(self, message: Message) -> None:
         """Take a message of the application."""
+        if self._is_gone:
+            raise ClientDisconnectedError("the client has left", remote=True)
         if self._sent_away:
             raise ClientDisconnectedError("the server stops: the WebSocket is closed")
         kind = message["type"]
@@ -395,7 +416,7 @@ class _TcpWebSocket(_Exchange):
             self._status = _OK if self._scope["http_version"] == "2" else _SWITCHING_PROTOCOLS
             self._answered()
             if self._asgi.is_stopping:
-                await self.go_away()
+                await self._leave()
         elif kind == "websocket.http.response.start":
             _check_status(message, 300)
             headers = self._with_alt_svc(message.get("headers", ()))

@@ -39,12 +39,7 @@ if TYPE_CHECKING:
     from ..h3._exchange import H3Exchange
     from ._application import AsgiServer
 
-__all__ = ["MAX_MESSAGE", "PING_INTERVAL", "run_websocket"]
-
-MAX_MESSAGE: Final = 16 * 1024 * 1024
-"""Bytes of the largest message that is accepted; a longer one ends with code 1009."""
-PING_INTERVAL: Final = 20.0
-"""Seconds between two pings, and seconds that the client has to answer one."""
+__all__ = ["run_websocket"]
 
 _VERSION: Final = b"13"
 _CHUNK: Final = 65536
@@ -105,6 +100,9 @@ class _WebSocket:
         self, server: AsgiServer, connection: WebTransportConnection, exchange: H3Exchange
     ) -> None:
         self._server = server
+        config = server.server.config
+        self._max_message = config.max_websocket_message
+        self._ping_interval = config.websocket_ping_interval
         self._connection = connection
         self._exchange = exchange
         self._scope = websocket_scope(server, connection, exchange)
@@ -161,7 +159,7 @@ class _WebSocket:
             exchange.cancel(H3Error.INTERNAL_ERROR)
             self._over(_ABNORMAL, "")
 
-    async def go_away(self) -> None:
+    def go_away(self) -> None:
         """See ``OpenWebSocket.go_away``."""
         if self._state == _OPEN:
             self._sent_away = True
@@ -226,7 +224,7 @@ class _WebSocket:
             elif kind == "websocket.accept" and state == _CONNECTING:
                 self._accept(message)
                 if self._server.is_stopping:
-                    await self.go_away()
+                    self.go_away()
             elif kind == "websocket.close" and state in (_CONNECTING, _OPEN):
                 self._close(message)
             elif kind == "websocket.http.response.start" and state == _CONNECTING:
@@ -257,7 +255,7 @@ class _WebSocket:
                     key="subprotocol", value=subprotocol, reason="the client did not offer it"
                 )
             lines.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
-        deflate = Deflate.negotiate(self._lines_of(b"sec-websocket-extensions"), MAX_MESSAGE)
+        deflate = Deflate.negotiate(self._lines_of(b"sec-websocket-extensions"), self._max_message)
         extensions: list[Extension] = []
         if deflate is not None:
             extensions.append(deflate[0])
@@ -267,7 +265,7 @@ class _WebSocket:
         self._ws = Connection(ConnectionType.SERVER, extensions)
         self._state = _OPEN
         self._server.websockets.add(self)
-        self._timer = self._loop.call_later(PING_INTERVAL, self._keep_alive)
+        self._ping_later()
         self._read()
 
     async def _send_data(self, message: Message) -> None:
@@ -385,8 +383,8 @@ class _WebSocket:
         if isinstance(data, str) and not data.isascii():
             size = len(data.encode())
         self._size += size
-        if self._size > MAX_MESSAGE:
-            self._fail(_TOO_BIG, f"messages have at most {MAX_MESSAGE} bytes")
+        if self._size > self._max_message:
+            self._fail(_TOO_BIG, f"messages have at most {self._max_message} bytes")
             return
         pieces, blocks = self._pieces, self._blocks
         nothing = data[:0]
@@ -441,7 +439,11 @@ class _WebSocket:
         self._is_alive = self._waiting is not None
         if not self._exchange.is_full:
             self._write(Ping())
-        self._timer = self._loop.call_later(PING_INTERVAL, self._keep_alive)
+        self._ping_later()
+
+    def _ping_later(self) -> None:
+        if self._ping_interval is not None and self._state == _OPEN:
+            self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
 
     # --------------------------------------------------------------------- the end
 

@@ -122,6 +122,7 @@ class ServerFields(CommonFields, total=False):
     max_sessions: int
     max_sessions_per_address: int | Literal["auto"] | None
     max_streams_per_connection: int
+    max_websocket_message: int
     middleware: Sequence[Middleware]
     request_timeout: float | None
     retry: str
@@ -132,4 +133,5 @@ class ServerFields(CommonFields, total=False):
     verify_mode: ssl.VerifyMode | str
     websocket: bool
     websocket_legacy: bool
+    websocket_ping_interval: float | None
     workers: int

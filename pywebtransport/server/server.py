@@ -44,6 +44,7 @@ from ._certificates import CertificateWatch
 from ._collector import CollectorSeat
 from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
+from ._origins import is_allowed
 from ._passed import check_where
 from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
@@ -750,7 +751,7 @@ class WebTransportServer(EventEmitter):
 
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
-        return origins is None or _allowed(origin, origins)
+        return origins is None or is_allowed(origin, origins)
 
     def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
         """A client sent an HTTP request (deliver phase)."""
@@ -886,8 +887,3 @@ def _with_certificates(
     if certfile is None and keyfile is None:
         return config
     return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)
-
-
-def _allowed(origin: str, origins: tuple[str, ...]) -> bool:
-    """Origins are compared as serialised (RFC 6454), scheme and host without case."""
-    return "*" in origins or origin.lower() in {item.lower() for item in origins}

@@ -10,6 +10,8 @@ import logging
 import socket
 from typing import Any
 
+from wsproto.events import BytesMessage, Ping
+
 from pywebtransport import (
     ConfigurationError,
     ConnectionError,
@@ -25,6 +27,7 @@ from tests.support.endpoints import pair
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
 from tests.support.steps import until
+from tests.support.websocket import WebSocketClient
 
 
 @effect("access_log", only="server")
@@ -266,6 +269,14 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, await body_of(receive))
 
 
+async def talk(scope: Any, receive: Any, send: Any) -> None:
+    """A WebSocket that sends back what it gets."""
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({**event, "type": "websocket.send"})
+
+
 @effect("max_request_body", only="server")
 async def bodies_end(bed: Bed) -> None:
     async with asgi_served(bed.certs, echo, max_request_body=4) as asgi:
@@ -280,6 +291,32 @@ async def requests_of_a_server_end(bed: Bed) -> None:
         assert (await asgi.client.get("/")).status == 503
         exchange.send(b"x", True)
         assert (await exchange.finish()).status == 200
+
+
+@effect("max_websocket_message", only="server")
+async def long_messages_end_a_websocket(bed: Bed) -> None:
+    async with asgi_served(bed.certs, talk, max_websocket_message=4) as asgi:
+        socket = WebSocketClient(asgi.client)
+        await socket.answer()
+        socket.send_bytes(b"four")
+        assert await socket.message() == b"four"
+        socket.send_bytes(b"five!")
+        assert (await socket.closed())[0] == 1009
+
+
+@effect("websocket_ping_interval", only="server")
+async def websockets_are_pinged(bed: Bed) -> None:
+    for interval, pings in ((0.01, True), (None, False)):
+        async with asgi_served(bed.certs, talk, websocket_ping_interval=interval) as asgi:
+            socket = WebSocketClient(asgi.client)
+            await socket.answer()
+            if pings:
+                assert isinstance(await socket.next(), Ping)
+                assert (await socket.closed())[0] == 1011
+            else:
+                await asyncio.sleep(0.05)
+                socket.send_bytes(b"here")
+                assert isinstance(await socket.next(), BytesMessage)
 
 
 @effect("request_timeout", only="server")

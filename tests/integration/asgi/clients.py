@@ -515,6 +515,10 @@ class WebSocket:
         """Send a frame."""
         await self._pipe.send(self._frames.send(event))
 
+    async def send_raw(self, data: bytes) -> None:
+        """Send bytes, whether they are a frame or not."""
+        await self._pipe.send(data)
+
     async def echo(self, message: str | bytes) -> str | bytes:
         """Send a message and return the next one."""
         if isinstance(message, str):

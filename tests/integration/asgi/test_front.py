@@ -165,6 +165,27 @@ async def test_a_websocket_can_be_refused(certs: Certificates, caplog: Log) -> N
     assert [line.split()[4] for line in accesses(caplog)] == ["403", "418"]
 
 
+@DRIVERS
+async def test_websockets_of_other_origins_are_refused(
+    certs: Certificates, http2: bool, caplog: Log
+) -> None:
+    """Browsers send cookies with them. Requests are the business of the application."""
+    caplog.set_level(logging.INFO, "pywebtransport")
+    fields = {"allowed_origins": ["https://a.test"], "mount": {"http2": http2}}
+    async with tcp_served(certs, echo, **fields) as tcp, tcp.http() as client:
+        for origin in ("https://a.test", None):
+            async with tcp.websocket(origin=origin) as socket:
+                await socket.send("text")
+                assert await socket.recv() == "text"
+        with pytest.raises(websockets.InvalidStatus) as caught:
+            async with tcp.websocket(origin="https://b.test"):
+                pass
+        assert caught.value.response.status_code == 403
+        assert tcp.server.refresh_stats().origins_rejected == 1
+        assert (await client.get("/", headers={"origin": "https://b.test"})).status_code == 200
+    assert 'client "GET / HTTP/1.1" 403 _ms origin=https://b.test' in accesses(caplog)
+
+
 @pytest.mark.loops("uvloop")
 @DRIVERS
 async def test_a_connection_has_many_requests(certs: Certificates, http2: bool) -> None:
@@ -640,6 +661,37 @@ async def test_passed_sockets_get_tcp_beside_them(certs: Certificates) -> None:
             tls = ssl.create_default_context(cafile=certs.authority.certfile)
             async with httpx.AsyncClient(verify=tls, trust_env=False) as client:
                 assert (await client.get(f"https://127.0.0.1:{port}/")).content == b"hello"
+
+
+# ------------------------------------------------------------------ unreadable requests
+
+
+@pytest.mark.parametrize(
+    ("http2", "data", "status"),
+    [
+        (False, b"Nonsense\r\n\r\n", 400),
+        (True, b"Nonsense\r\n\r\n", 400),
+        (False, b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 5000, 431),
+        (True, b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 5000, 431),
+        (False, b"GET / HTTP/1.1\r\nhost: x\r\n", 408),  # hypercorn closes it without an answer
+    ],
+    ids=["nonsense", "nonsense-http2", "too large", "too large-http2", "too slow"],
+)
+async def test_answers_to_requests_that_cannot_be_read(
+    certs: Certificates, http2: bool, data: bytes, status: int, caplog: Log
+) -> None:
+    """They are logged and counted as others, and say where HTTP/3 is."""
+    caplog.set_level(logging.INFO, "pywebtransport")
+    fields = {"max_field_section_size": 4096, "handshake_timeout": 0.5, "mount": {"http2": http2}}
+    async with tcp_served(certs, hello, **fields) as tcp, await tcp.raw() as raw:
+        await raw.send(data)
+        head = await raw.head()
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert b'alt-svc: h3=":%d"; ma=86400\r\n' % tcp.server.port in head
+        await raw.rest()
+        stats = tcp.server.refresh_stats()
+        assert (stats.requests, stats.responses_4xx) == (1, 1)
+    assert accesses(caplog) == [f'client "- - HTTP/1.1" {status} _ms origin=-']
 
 
 # ------------------------------------------------------------------------- what is wanted

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from pywebtransport.asgi import ClientDisconnectedError
+from tests.support.asgi import Stage
 from tests.support.asgi_http import answer, body_of
 from tests.support.asgi_tcp import RawTcp, TcpServed, tcp_served
 from tests.support.certificates import Certificates
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until
+
+from .clients import WebSocket
 
 Log = pytest.LogCaptureFixture
 
@@ -333,6 +337,45 @@ async def test_a_message_over_hypercorn_has_a_limit(certs: Certificates, compres
         await raw.rest()
     assert events[0]["bytes"] == b"small" * 20
     assert events[1]["type"] == "websocket.disconnect"
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.1 by hypercorn", "2", "3"])
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x81\x82\0\0\0\0\xff\xff", 1007),  # not UTF-8
+        (b"\x81\x01x", 1002),  # not masked
+        (frame(0x82, bytes(2000)), 1009),
+        (frame(0x02, bytes(900)) + frame(0x80, bytes(900)), 1009),
+    ],
+    ids=["text that is none", "no mask", "too large", "too large in pieces"],
+)
+async def test_what_breaks_the_rules_ends_with_a_close_frame(
+    certs: Certificates, version: str, data: bytes, code: int
+) -> None:
+    """Client and application get the same code, whatever carries the WebSocket."""
+    stage = Stage()
+    mount = {"http2": version in ("1.1 by hypercorn", "2")}
+    cafile = certs.authority.certfile
+    async with (
+        tcp_served(certs, stage, mount=mount, max_websocket_message=1000) as tcp,
+        asyncio.TaskGroup() as group,
+    ):
+        socket = WebSocket.opened(version.split()[0], tcp.server.port, cafile, "/")
+        opening = group.create_task(socket.__aenter__())
+        call = await stage.next()
+        await call.accept()
+        client = await opening
+        await client.send_raw(data)
+        assert await client.message() is None
+        assert client.closed is not None
+        assert client.closed[0] == code
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("websocket.disconnect", code)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("send", text="late")
+        call.end()
+        await socket.__aexit__(None, None, None)
 
 
 async def test_a_message_of_a_websocket_expands_to_a_limit(certs: Certificates) -> None:

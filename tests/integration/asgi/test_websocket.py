@@ -15,7 +15,12 @@ from wsproto.extensions import PerMessageDeflate
 
 from pywebtransport.asgi import AsgiMessageError, ClientDisconnectedError
 from pywebtransport.asgi._deflate import Deflate
-from pywebtransport.asgi._websocket import MAX_MESSAGE, PING_INTERVAL
+from pywebtransport.constants import (
+    DEFAULT_MAX_WEBSOCKET_MESSAGE as MAX_MESSAGE,
+)
+from pywebtransport.constants import (
+    DEFAULT_WEBSOCKET_PING_INTERVAL as PING_INTERVAL,
+)
 from pywebtransport.exceptions import ConfigurationError, StreamStoppedError
 from tests.support.asgi import Call, Stage
 from tests.support.asgi_http import AsgiServed, asgi_served
@@ -508,6 +513,28 @@ async def test_a_websocket_that_is_accepted_during_a_drain(playing: Playing) -> 
         assert (await call.receive())["code"] == 1012
         call.end()
         await closing
+
+
+# ----------------------------------------------------------------------------- origins
+
+
+@pytest.mark.parametrize("origin", ["https://A.test", None, "https://b.test", "null"])
+async def test_allowed_origins(certs: Certificates, origin: str | None) -> None:
+    """Browsers send cookies with WebSockets of any page."""
+    stage = Stage()
+    async with asgi_served(certs, stage, allowed_origins=["https://a.test"]) as served:
+        fields = [] if origin is None else [("origin", origin)]
+        client = WebSocketClient(served.client, "/", fields)
+        if origin in ("https://b.test", "null"):
+            assert (await client.answer()).status == 403
+            assert served.server.refresh_stats().origins_rejected == 1
+            return
+        call = await stage.next()
+        await call.accept()
+        assert (await client.answer()).status == 200
+        call.end()
+        await client.closed()
+        assert served.server.refresh_stats().origins_rejected == 0
 
 
 # ------------------------------------------------------------------- permessage-deflate
