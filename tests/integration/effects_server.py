@@ -22,7 +22,7 @@ from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import WebTransportServer
 from pywebtransport.server._collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
-from tests.support.asgi_http import answer, asgi_served, body_of
+from tests.support.asgi_http import answer, asgi_served, echo, echo_messages
 from tests.support.endpoints import pair
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
@@ -264,19 +264,6 @@ async def several_processes_are_wanted(bed: Bed) -> None:
     await server.close()
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application that answers with the body that it got."""
-    await answer(send, await body_of(receive))
-
-
-async def talk(scope: Any, receive: Any, send: Any) -> None:
-    """A WebSocket that sends back what it gets."""
-    assert (await receive())["type"] == "websocket.connect"
-    await send({"type": "websocket.accept"})
-    while (event := await receive())["type"] == "websocket.receive":
-        await send({**event, "type": "websocket.send"})
-
-
 @effect("max_request_body", only="server")
 async def bodies_end(bed: Bed) -> None:
     async with asgi_served(bed.certs, echo, max_request_body=4) as asgi:
@@ -295,7 +282,7 @@ async def requests_of_a_server_end(bed: Bed) -> None:
 
 @effect("max_websocket_message", only="server")
 async def long_messages_end_a_websocket(bed: Bed) -> None:
-    async with asgi_served(bed.certs, talk, max_websocket_message=4) as asgi:
+    async with asgi_served(bed.certs, echo_messages, max_websocket_message=4) as asgi:
         socket = WebSocketClient(asgi.client)
         await socket.answer()
         socket.send_bytes(b"four")
@@ -307,7 +294,7 @@ async def long_messages_end_a_websocket(bed: Bed) -> None:
 @effect("websocket_ping_interval", only="server")
 async def websockets_are_pinged(bed: Bed) -> None:
     for interval, pings in ((0.01, True), (None, False)):
-        async with asgi_served(bed.certs, talk, websocket_ping_interval=interval) as asgi:
+        async with asgi_served(bed.certs, echo_messages, websocket_ping_interval=interval) as asgi:
             socket = WebSocketClient(asgi.client)
             await socket.answer()
             if pings:

@@ -56,17 +56,23 @@ def _hash(body: bytes) -> str:
 
 
 @asynccontextmanager
-async def served(certs: Certificates, app: Any, *, tcp: bool = False) -> AsyncIterator[int]:
-    """Our server, with or without TCP; yields its port."""
+async def serving(certs: Certificates, app: Any, *, tcp: bool = False) -> AsyncIterator[ServerApp]:
+    """Our server, with or without TCP."""
     ours = ServerApp(config=make_server_config(certs))
     ours.mount(app, lifespan="off", tcp=tcp)
     async with ours:
         await ours.listen()
-        assert ours.server.local_address is not None
         try:
-            yield ours.server.local_address[1]
+            yield ours
         finally:
             await ours.server.close(drain_timeout=0)
+
+
+@asynccontextmanager
+async def served(certs: Certificates, app: Any, *, tcp: bool = False) -> AsyncIterator[int]:
+    """The same; yields its port."""
+    async with serving(certs, app, tcp=tcp) as ours:
+        yield ours.server.port
 
 
 async def curl(request: Request, port: int, version: str, certs: Certificates, **more: Any) -> Any:
@@ -230,26 +236,13 @@ async def errors_of(app: ServerApp) -> int:
     return int(stats["connection_errors"])
 
 
-@asynccontextmanager
-async def counted(certs: Certificates, app: Any) -> AsyncIterator[ServerApp]:
-    """Our server, HTTP/3 only."""
-    ours = ServerApp(config=make_server_config(certs))
-    ours.mount(app, lifespan="off", tcp=False)
-    async with ours:
-        await ours.listen()
-        try:
-            yield ours
-        finally:
-            await ours.server.close(drain_timeout=0)
-
-
 @pytest.mark.parametrize("request_", [Request("/"), Request("/", "POST", body=BODY)])
 async def test_end_of_libcurl_is_no_error(
     certs: Certificates, caplog: pytest.LogCaptureFixture, request_: Request
 ) -> None:
     """It ends its connections with the transport code NO_ERROR."""
     caplog.set_level(logging.DEBUG, "pywebtransport.connection")
-    async with counted(certs, digest) as ours:
+    async with serving(certs, digest) as ours:
         answer = await curl(request_, ours.server.port, "3", certs)
         assert answer.status == 200
         assert await errors_of(ours) == 0
@@ -262,7 +255,7 @@ async def test_end_by_transport_no_error_is_clean_between_requests(
     certs: Certificates, code: int
 ) -> None:
     """Without the acknowledgement of the response, too: aioquic sends it with the end."""
-    async with counted(certs, digest) as ours:
+    async with serving(certs, digest) as ours:
         async with AioquicClient.connected(ours.server.port, certs.authority.certfile) as client:
             await client.fetch("GET", "/")
             client.end(code)
@@ -271,7 +264,7 @@ async def test_end_by_transport_no_error_is_clean_between_requests(
 
 async def test_end_by_transport_no_error_fails_an_open_request(certs: Certificates) -> None:
     stage = Stage()
-    async with counted(certs, stage) as ours:
+    async with serving(certs, stage) as ours:
         async with AioquicClient.connected(ours.server.port, certs.authority.certfile) as client:
             client.request(
                 [

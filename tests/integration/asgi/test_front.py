@@ -19,10 +19,8 @@ import pytest
 import websockets
 
 from pywebtransport import ServerApp, connect
-from pywebtransport.asgi import ClientDisconnectedError
 from pywebtransport.exceptions import CertificateError, ConfigurationError, ServerError
-from tests.support.asgi import Stage
-from tests.support.asgi_http import answer, body_of, by_path, start
+from tests.support.asgi_http import answer, by_path, echo, hello, start
 from tests.support.asgi_tcp import tcp_served
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_server_config
@@ -35,30 +33,6 @@ from tests.support.steps import until
 
 DRIVERS = pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
 Log = pytest.LogCaptureFixture
-
-
-async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """Answers without a look at the request, and takes no sessions."""
-    if scope["type"] == "webtransport":
-        await send({"type": "webtransport.close"})
-        return
-    await answer(send, b"hello", 200, (b"content-length", b"5"))
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Sends back what it gets."""
-    if scope["type"] == "websocket":
-        await echo_messages(scope, receive, send)
-    else:
-        await answer(send, await body_of(receive))
-
-
-async def echo_messages(scope: Any, receive: Any, send: Any) -> None:
-    """A WebSocket that sends back each message."""
-    assert (await receive())["type"] == "websocket.connect"
-    await send({"type": "websocket.accept"})
-    while (event := await receive())["type"] == "websocket.receive":
-        await send({**event, "type": "websocket.send"})
 
 
 def accesses(log: Log) -> list[str]:
@@ -163,27 +137,6 @@ async def test_a_websocket_can_be_refused(certs: Certificates, caplog: Log) -> N
         assert caught.value.response.body == b"tea"
         assert "alt-svc" in caught.value.response.headers
     assert [line.split()[4] for line in accesses(caplog)] == ["403", "418"]
-
-
-@DRIVERS
-async def test_websockets_of_other_origins_are_refused(
-    certs: Certificates, http2: bool, caplog: Log
-) -> None:
-    """Browsers send cookies with them. Requests are the business of the application."""
-    caplog.set_level(logging.INFO, "pywebtransport")
-    fields = {"allowed_origins": ["https://a.test"], "mount": {"http2": http2}}
-    async with tcp_served(certs, echo, **fields) as tcp, tcp.http() as client:
-        for origin in ("https://a.test", None):
-            async with tcp.websocket(origin=origin) as socket:
-                await socket.send("text")
-                assert await socket.recv() == "text"
-        with pytest.raises(websockets.InvalidStatus) as caught:
-            async with tcp.websocket(origin="https://b.test"):
-                pass
-        assert caught.value.response.status_code == 403
-        assert tcp.server.refresh_stats().origins_rejected == 1
-        assert (await client.get("/", headers={"origin": "https://b.test"})).status_code == 200
-    assert 'client "GET / HTTP/1.1" 403 _ms origin=https://b.test' in accesses(caplog)
 
 
 @pytest.mark.loops("uvloop")
@@ -663,37 +616,6 @@ async def test_passed_sockets_get_tcp_beside_them(certs: Certificates) -> None:
                 assert (await client.get(f"https://127.0.0.1:{port}/")).content == b"hello"
 
 
-# ------------------------------------------------------------------ unreadable requests
-
-
-@pytest.mark.parametrize(
-    ("http2", "data", "status"),
-    [
-        (False, b"Nonsense\r\n\r\n", 400),
-        (True, b"Nonsense\r\n\r\n", 400),
-        (False, b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 5000, 431),
-        (True, b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 5000, 431),
-        (False, b"GET / HTTP/1.1\r\nhost: x\r\n", 408),  # hypercorn closes it without an answer
-    ],
-    ids=["nonsense", "nonsense-http2", "too large", "too large-http2", "too slow"],
-)
-async def test_answers_to_requests_that_cannot_be_read(
-    certs: Certificates, http2: bool, data: bytes, status: int, caplog: Log
-) -> None:
-    """They are logged and counted as others, and say where HTTP/3 is."""
-    caplog.set_level(logging.INFO, "pywebtransport")
-    fields = {"max_field_section_size": 4096, "handshake_timeout": 0.5, "mount": {"http2": http2}}
-    async with tcp_served(certs, hello, **fields) as tcp, await tcp.raw() as raw:
-        await raw.send(data)
-        head = await raw.head()
-        assert head.startswith(b"HTTP/1.1 %d " % status)
-        assert b'alt-svc: h3=":%d"; ma=86400\r\n' % tcp.server.port in head
-        await raw.rest()
-        stats = tcp.server.refresh_stats()
-        assert (stats.requests, stats.responses_4xx) == (1, 1)
-    assert accesses(caplog) == [f'client "- - HTTP/1.1" {status} _ms origin=-']
-
-
 # ------------------------------------------------------------------------- what is wanted
 
 
@@ -861,34 +783,6 @@ async def test_websockets_are_closed(certs: Certificates, http2: bool) -> None:
         with pytest.raises(websockets.ConnectionClosed):
             await socket.recv()
         assert socket.close_code == 1012
-        await closing
-
-
-@DRIVERS
-@pytest.mark.parametrize("is_late", [False, True], ids=["before", "during"])
-async def test_the_application_hears_that_websockets_are_closed(
-    certs: Certificates, http2: bool, is_late: bool
-) -> None:
-    """Those that were accepted before the drain, and those that are accepted during it."""
-    stage = Stage()
-    async with tcp_served(certs, stage, mount={"http2": http2}) as tcp:
-        opening = asyncio.ensure_future(tcp.websocket().__aenter__())
-        call = await stage.next()
-        if not is_late:
-            await call.accept()
-            await opening
-        closing = asyncio.ensure_future(tcp.server.close(drain_timeout=20))
-        if is_late:
-            await until(lambda: tcp.server.tcp.stopping)
-            await call.accept()
-        socket = await opening
-        await socket.wait_closed()
-        assert socket.close_code == 1012
-        event = await call.receive()
-        assert (event["type"], event["code"]) == ("websocket.disconnect", 1012)
-        with pytest.raises(ClientDisconnectedError):
-            await call.send("send", text="late")
-        call.end()
         await closing
 
 
