@@ -214,7 +214,7 @@ test-newest-web: ## Tests of ASGI applications with the newest uvicorn, hypercor
 .PHONY: web
 web: build system-sockets $(VENV)/.stamp-test
 	$(call section,tests of ASGI applications)
-	@$(PIP) list --format freeze | \
+	@$(PY) -m pip --disable-pip-version-check freeze | \
 	  grep -iE '^(uvicorn|httptools|wsproto|h11|hypercorn|h2|starlette|fastapi|quart|litestar|channels|django)='
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/integration/asgi
 
