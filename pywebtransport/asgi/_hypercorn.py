@@ -188,6 +188,7 @@ class _Connection(TCPServer):
         client, server = map(self.writer.get_extra_info, ("peername", "sockname"))
         line = self._driver_options.unreadable(client and client[:2], server[1], status)
         lines = [(b"content-length", b"0"), (b"connection", b"close"), line]
+        lines += self.config.response_headers("h11")
         await inner._send_h11_event(h11.Response(status_code=status, headers=lines))
         await inner._send_h11_event(h11.EndOfMessage())
 

@@ -398,10 +398,12 @@ class _TcpWebSocket(_Exchange):
 
     async def send(self, message: Message) -> None:
         """Take a message of the application."""
-        if self._is_gone:
-            raise ClientDisconnectedError("the client has left", remote=True)
         if self._sent_away:
             raise ClientDisconnectedError("the server stops: the WebSocket is closed")
+        if self._closed_with is not None:
+            raise AsgiMessageError("the WebSocket is closed by this end: nothing more can be sent")
+        if self._is_gone:
+            raise ClientDisconnectedError("the client has left", remote=True)
         kind = message["type"]
         if kind == "websocket.accept":
             subprotocol = message.get("subprotocol")

@@ -373,9 +373,9 @@ class _HttpProtocol(HttpToolsProtocol):
             return
         if self._running is None or self._running.response_complete:
             if status is not None:
-                self.transport.write(
-                    answer_unreadable(self._server.driver_options, self.transport, status)
-                )
+                headers = self.server_state.default_headers
+                options = self._server.driver_options
+                self.transport.write(answer_unreadable(options, self.transport, status, headers))
             self.transport.close()
         else:
             abort(self.transport)  # asyncio warns of each further write after ``close``

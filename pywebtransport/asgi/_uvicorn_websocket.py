@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -40,7 +40,10 @@ _logger = logging.getLogger("pywebtransport.asgi")
 
 
 def answer_unreadable(
-    options: DriverOptions | None, transport: asyncio.BaseTransport, status: HTTPStatus
+    options: DriverOptions | None,
+    transport: asyncio.BaseTransport,
+    status: HTTPStatus,
+    headers: Iterable[tuple[bytes, bytes]],
 ) -> bytes:
     """The answer to a request that could not be read, which is counted and logged.
 
@@ -48,17 +51,14 @@ def answer_unreadable(
         options: Has what counts and logs it; None: it is neither counted nor logged.
         transport: Of the connection.
         status: Of the answer.
+        headers: That each answer has, such as ``date``.
     """
-    line = b""
+    lines = [*headers, (b"content-length", b"0"), (b"connection", b"close")]
     if options is not None:
         client, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
-        found = options.unreadable(client and client[:2], server[1], status)
-        line = b"%b: %b\r\n" % found
-    return b"HTTP/1.1 %d %b\r\ncontent-length: 0\r\nconnection: close\r\n%b\r\n" % (
-        status,
-        status.phrase.encode(),
-        line,
-    )
+        lines.append(options.unreadable(client and client[:2], server[1], status))
+    head = b"".join(b"%b: %b\r\n" % line for line in lines)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, status.phrase.encode(), head)
 
 
 class Log:
@@ -169,7 +169,9 @@ class WebSocketProtocol(WSProtocol):
             status = HTTPStatus.BAD_REQUEST
             # The application has been called: what it was called for is logged, and counted.
             options = None if self._is_asked else self._driver_options
-            self.transport.write(answer_unreadable(options, self.transport, status))
+            self.transport.write(
+                answer_unreadable(options, self.transport, status, self.default_headers)
+            )
         self.transport.close()
 
     def handle_connect(self, event: Request) -> None:

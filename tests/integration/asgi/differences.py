@@ -410,6 +410,11 @@ ON_TCP = {
         **_RENAMED,
         **_RAISED,
         **_REFUSED,
+        ("a method of the user's own", "response's fields"): (
+            "[b'content-length: 30', b'content-type: text/plain; charset=utf-8']",
+            "[b'content-length: 0']",
+        ),
+        ("a method of the user's own", "body"): ("b'Invalid HTTP request received.'", "b''"),
         ("newline in a field", "status"): ("0", "500"),
         ("newline in a field", "send raised"): (
             "['RuntimeError']",
@@ -451,6 +456,7 @@ ON_TCP = {
             "['websocket.connect', 'websocket.disconnect code=1000']",
             "['websocket.connect', \"websocket.disconnect code=4001 reason='enough'\"]",
         ),
+        ("close by the server", "send raised"): ("[]", "['RuntimeError']"),
         ("return after accept", "client got"): ("(None, (1011, ''))", "(None, (1000, ''))"),
     },
 }
