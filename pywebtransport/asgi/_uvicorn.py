@@ -205,6 +205,22 @@ class _Flow(FlowControl):
             self.resume_reading()
 
 
+class _OldCycle(RequestResponseCycle):
+    """A request of HTTP/1.0, which knows no chunks: a body without a length ends the connection."""
+
+    _has_length = True
+
+    async def send(self, message: Any) -> None:
+        """Take a message of the application."""
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            if b"content-length" not in names:
+                self._has_length = self.chunked_encoding = False
+        elif not self._has_length:
+            self.expected_content_length += len(message.get("body", b""))
+        await super().send(message)
+
+
 class _HttpProtocol(HttpToolsProtocol):
     """A connection with HTTP/1.1.
 
@@ -306,6 +322,8 @@ class _HttpProtocol(HttpToolsProtocol):
             self._end(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            cycle.__class__ = _OldCycle
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 

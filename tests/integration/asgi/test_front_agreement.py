@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 import websockets
 
 from pywebtransport.asgi import ClientDisconnectedError
 from tests.support.asgi import Stage
-from tests.support.asgi_http import echo, hello
+from tests.support.asgi_http import echo, hello, start
 from tests.support.asgi_tcp import tcp_served
 from tests.support.certificates import Certificates
 from tests.support.steps import until
 
 from .test_front import DRIVERS, Log, accesses
+
+
+@DRIVERS
+@pytest.mark.parametrize("length", [True, False], ids=["length", "no length"])
+async def test_a_client_of_http_1_0_gets_no_chunks(
+    certs: Certificates, http2: bool, length: bool
+) -> None:
+    """It would take their sizes for a part of the body (RFC 9112 section 6.1)."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(200, *[(b"content-length", b"9")] * length))
+        for piece in (b"one", b"two", b""):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+
+    async with tcp_served(certs, app, mount={"http2": http2}) as tcp, await tcp.raw() as raw:
+        await raw.send(b"GET / HTTP/1.0\r\nhost: x\r\n\r\n")
+        head = await raw.head()
+        assert b"transfer-encoding" not in head
+        assert await raw.rest() == b"onetwoend"
 
 
 @DRIVERS
