@@ -9,7 +9,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-import h11
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 from hypercorn.app_wrappers import ASGIWrapper
@@ -17,7 +16,7 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import EndData, StreamClosed
+from hypercorn.protocol.events import Data, EndBody, EndData, Response, StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
@@ -26,7 +25,9 @@ from hypercorn.typing import ConnectionState
 from wsproto.connection import Connection, ConnectionType
 from wsproto.connection import ConnectionState as WebSocketState
 from wsproto.events import CloseConnection, Message, Ping
+from wsproto.events import Event as WebSocketEvent
 from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError
 
 from ..server._accepting import Place
 from ..server._front import FrontOptions, abort, end_connections
@@ -35,7 +36,7 @@ from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
 from ._deflate import Deflate
-from ._drivers import DriverOptions
+from ._driver_options import DriverOptions
 from ._types import AsgiApp
 
 __all__ = ["HypercornFront"]
@@ -188,9 +189,8 @@ class _Connection(TCPServer):
         client, server = map(self.writer.get_extra_info, ("peername", "sockname"))
         line = self._driver_options.unreadable(client and client[:2], server[1], status)
         lines = [(b"content-length", b"0"), (b"connection", b"close"), line]
-        lines += self.config.response_headers("h11")
-        await inner._send_h11_event(h11.Response(status_code=status, headers=lines))
-        await inner._send_h11_event(h11.EndOfMessage())
+        await inner.stream_send(Response(stream_id=1, headers=lines, status_code=status))
+        await inner.stream_send(EndBody(stream_id=1))
 
     async def protocol_send(self, event: Event) -> None:
         """Take something from the protocol."""
@@ -259,6 +259,11 @@ def _take_over(stream: WSStream) -> None:
             connection = Connection(ConnectionType.SERVER, [found[0]])
         return status, answer, connection
 
+    async def send_frame(frame: WebSocketEvent) -> None:
+        with contextlib.suppress(LocalProtocolError):  # it is closed already
+            data = stream.connection.send(frame)
+            await stream.send(Data(stream_id=stream.stream_id, data=data))
+
     async def end(code: int, reason: str, answer: CloseConnection | None) -> None:
         stream.closed = True
         # Not in this task, which reads: to send may mean to wait for what the client says.
@@ -267,7 +272,7 @@ def _take_over(stream: WSStream) -> None:
 
     async def send_last(answer: CloseConnection | None) -> None:
         if answer is not None:
-            await stream._send_wsproto_event(answer)
+            await send_frame(answer)
         await stream.send(EndData(stream_id=stream.stream_id))
         await stream.send(StreamClosed(stream_id=stream.stream_id))
 
@@ -287,7 +292,7 @@ def _take_over(stream: WSStream) -> None:
                     await taken.app_put(stream.buffer.to_message())
                     stream.buffer.clear()
             elif isinstance(event, Ping):
-                await stream._send_wsproto_event(event.response())
+                await send_frame(event.response())
             elif isinstance(event, CloseConnection):
                 if frames.state is WebSocketState.OPEN:  # what came cannot be parsed
                     await fail(event.code, event.reason or "")

@@ -22,7 +22,8 @@ from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
-from ._drivers import DriverOptions, make_front, require_front
+from ._driver_options import DriverOptions
+from ._drivers import make_front, require_front
 from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._messages import SERVICE_RESTART, required, shown
 from ._targets import split_absolute, with_host

@@ -20,7 +20,7 @@ from ..server._accepting import Place
 from ..server._front import FrontOptions, abort, end_connections
 from ..utils._stuck import end_tasks
 from ..utils._turns import Turns
-from ._drivers import DriverOptions
+from ._driver_options import DriverOptions
 from ._targets import split_absolute, with_host
 from ._types import AsgiApp
 from ._uvicorn_websocket import Log, WebSocketProtocol, answer_unreadable

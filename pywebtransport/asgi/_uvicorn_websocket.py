@@ -27,7 +27,7 @@ from ..utils._logs import shared_log
 from ..utils._text import printable
 from ..utils._turns import Turns
 from ._deflate import Deflate
-from ._drivers import DriverOptions
+from ._driver_options import DriverOptions
 
 __all__ = ["Log", "WebSocketProtocol", "answer_unreadable"]
 
