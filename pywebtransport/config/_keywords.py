@@ -125,6 +125,7 @@ class ServerFields(CommonFields, total=False):
     max_sessions: int
     max_sessions_per_address: int | Literal["auto"] | None
     max_streams_per_connection: int
+    max_websocket_message: int
     middleware: Sequence[Middleware]
     quic_lb_config_id: int
     quic_lb_server_id: bytes | str | None
@@ -137,4 +138,5 @@ class ServerFields(CommonFields, total=False):
     verify_mode: ssl.VerifyMode | str
     websocket: bool
     websocket_legacy: bool
+    websocket_ping_interval: float | None
     workers: int

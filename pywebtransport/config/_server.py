@@ -22,6 +22,7 @@ from ..constants import (
     DEFAULT_MAX_REQUESTS,
     DEFAULT_MAX_SESSIONS,
     DEFAULT_MAX_STREAMS_PER_CONNECTION,
+    DEFAULT_MAX_WEBSOCKET_MESSAGE,
     DEFAULT_PER_ADDRESS,
     DEFAULT_QUIC_LB_CONFIG_ID,
     DEFAULT_REQUEST_TIMEOUT,
@@ -30,6 +31,7 @@ from ..constants import (
     DEFAULT_SERVER_VERIFY_MODE,
     DEFAULT_SESSION_CLEANUP_INTERVAL,
     DEFAULT_SHUTDOWN_TIMEOUT,
+    DEFAULT_WEBSOCKET_PING_INTERVAL,
     DEFAULT_WORKERS,
     GC_POLICIES,
     MAX_QUIC_LB_SERVER_ID,
@@ -76,9 +78,9 @@ class ServerConfig(BaseConfig):
     """Log one line per session request and HTTP request at level INFO."""
 
     allowed_origins: list[str] | None = None
-    """Web origins that may open sessions, such as ``https://example.org``. A request with another
-    ``origin`` is answered with 403; a request without ``origin`` is accepted. ``*`` or None:
-    all."""
+    """Web origins that may open sessions, and WebSockets of ``ServerApp.mount``, such as
+    ``https://example.org``. A request with another ``origin`` is answered with 403; a request
+    without ``origin`` is accepted. ``*`` or None: all."""
 
     bind_host: str = DEFAULT_BIND_HOST
     """Host name or address to listen on. A name means all its addresses, an empty string every
@@ -150,6 +152,10 @@ class ServerConfig(BaseConfig):
     Opening another one raises ``StreamLimitError``; with a ``timeout``, it waits that long
     first."""
 
+    max_websocket_message: int = DEFAULT_MAX_WEBSOCKET_MESSAGE
+    """Bytes of one WebSocket message that an application of ``ServerApp.mount`` may receive, also
+    after decompression; a larger one ends the WebSocket with code 1009."""
+
     middleware: list[Middleware] = field(default_factory=list)
     """Middleware that checks every session request, in this order."""
 
@@ -213,6 +219,10 @@ class ServerConfig(BaseConfig):
     than ``initial_max_streams_bidi`` or ``initial_max_streams_uni`` loses its session. The server
     stops reading from a client while ``initial_max_data`` bytes wait for the handler."""
 
+    websocket_ping_interval: float | None = DEFAULT_WEBSOCKET_PING_INTERVAL
+    """Seconds between two pings to the client of a WebSocket of ``ServerApp.mount``, and seconds
+    that the client has to answer one; then the WebSocket ends with code 1011. None: no pings."""
+
     workers: int = DEFAULT_WORKERS
     """Processes that share the port; ``ServerApp.run`` or ``run_workers`` starts them. All other
     limits apply to each worker separately."""
@@ -237,6 +247,7 @@ class ServerConfig(BaseConfig):
         "max_sessions": amount("sessions", 1, 1 << 31),
         "max_sessions_per_address": _per_address("sessions"),
         "max_streams_per_connection": amount("streams", 1, 1 << 31),
+        "max_websocket_message": amount("bytes", 1, 1 << 31),
         "middleware": Objects(),
         "quic_lb_config_id": Number(0, 6, "a configuration of the balancer", integer=True),
         "quic_lb_server_id": ServerId(),
@@ -249,6 +260,7 @@ class ServerConfig(BaseConfig):
         "verify_mode": VerifyMode(),
         "websocket": Flag(),
         "websocket_legacy": Flag(),
+        "websocket_ping_interval": seconds(optional=True),
         # The worker's index travels in one byte of its connection IDs.
         "workers": amount("processes", 1, 256),
     }

@@ -133,6 +133,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "max_requests": (7, 7),
     "max_sessions": (7, 7),
     "max_streams_per_connection": (7, 7),
+    "max_websocket_message": (7, 7),
     "middleware": ((allow,), [allow]),
     "quic_lb_config_id": (6, 6),
     "quic_lb_server_id": ("0xAABB", b"\xaa\xbb"),
@@ -146,6 +147,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
         {"*.example.org": ("a.crt", "a.key")},
     ),
     "verify_mode": (ssl.CERT_REQUIRED, ssl.CERT_REQUIRED),
+    "websocket_ping_interval": (7, 7.0),
     "workers": (256, 256),
 }
 TABLES: dict[Config, dict[str, tuple[Any, Any]]] = {ClientConfig: CLIENT, ServerConfig: SERVER}
