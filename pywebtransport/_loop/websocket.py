@@ -45,6 +45,7 @@ __all__ = [
     "Records",
     "WebSocketLink",
     "fields_of",
+    "is_own_field",
     "library",
     "quiet",
     "require_websockets",
@@ -65,6 +66,7 @@ _IDLE_FRAMES = 5000
 # Bytes of frames between two looks at the time.
 _PIECE = 16 * 1024
 _MAX_CLOSE_REASON = 123
+_OWN_FIELDS = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade"})
 
 _POLICY_VIOLATION = 1008
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -102,7 +104,7 @@ class Records(Protocol):
         """The peer closed, or the TCP connection ended; the last call."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LinkOptions:
     """Limits of a link.
 
@@ -704,6 +706,11 @@ def write_head(first_line: str, lines: Sequence[tuple[str, str]]) -> bytes:
             )
     text = "".join(f"{name}: {value}\r\n" for name, value in lines)
     return f"{first_line}\r\n{text}\r\n".encode("latin-1")
+
+
+def is_own_field(name: str) -> bool:
+    """Whether a header field belongs to the connection or to WebSocket, not to the application."""
+    return name in _OWN_FIELDS or name.startswith("sec-websocket-")
 
 
 def fields_of(message: Request | Response) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from .._header_map import HeaderMap
 from ..exceptions import HandshakeError
 from ..utils._text import printable
-from .websocket import LinkOptions, WebSocketLink, fields_of, quiet, write_head
+from .websocket import LinkOptions, WebSocketLink, fields_of, is_own_field, quiet, write_head
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
@@ -97,7 +97,7 @@ class ClientLink(WebSocketLink):
         self._on_answer = None
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._is_discarding = True
-            headers = HeaderMap(fields_of(response))
+            headers = _headers_of(response)
             on_answer(response.status_code, headers, None)
             self.abort()
         elif problem is not None:
@@ -106,7 +106,7 @@ class ClientLink(WebSocketLink):
             self._refuse("it selects none of the subprotocols that were offered")
         else:
             self._opened()
-            headers = HeaderMap(fields_of(response))
+            headers = _headers_of(response)
             on_answer(response.status_code, headers, ws.subprotocol)
             self._take(ws)
 
@@ -127,3 +127,7 @@ class ClientLink(WebSocketLink):
             )
         )
         self.abort()
+
+
+def _headers_of(response: Response) -> HeaderMap:
+    return HeaderMap((name, value) for name, value in fields_of(response) if not is_own_field(name))

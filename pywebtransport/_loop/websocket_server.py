@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from .._header_map import HeaderMap
-from .websocket import LinkOptions, WebSocketLink, fields_of, quiet, write_head
+from .websocket import LinkOptions, WebSocketLink, fields_of, is_own_field, quiet, write_head
 
 if TYPE_CHECKING:
     from websockets.http11 import Request, Response
@@ -20,8 +20,6 @@ _END: Final = b"\r\n\r\n"
 _OFFERS: Final = re.compile(rb"(?mi)^sec-websocket-protocol[ \t]*:(.*)$")
 _ABSOLUTE: Final = re.compile(r"(?i)(?:https?|wss?)://[^/?]*")
 # They belong to the connection, or have an attribute of their own.
-_OWN_FIELDS: Final = frozenset({"connection", "host", "keep-alive", "origin", "upgrade"})
-_OWN_PREFIX: Final = "sec-websocket-"
 _VERSION: Final = "13"
 _Lines: TypeAlias = list[tuple[str, str]]
 
@@ -229,7 +227,7 @@ class ServerLink(WebSocketLink):
         self.headers = HeaderMap(
             (name, value)
             for name, value in fields
-            if name not in _OWN_FIELDS and not name.startswith(_OWN_PREFIX)
+            if name not in ("host", "origin") and not is_own_field(name)
         )
         return True
 

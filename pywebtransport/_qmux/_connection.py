@@ -22,7 +22,7 @@ from ._legacy import LegacyReceiver, build_legacy, encode_legacy_close
 from ._limits import QMuxLimits
 from ._link import Link
 from ._load import QMuxLoad
-from ._parameters import Parameters, encode_parameters
+from ._parameters import DEFAULT_RECORD_SIZE, Parameters, encode_parameters
 from ._pings import Pulse
 from ._receiving import Receiver
 from ._sending import build_record
@@ -384,7 +384,11 @@ class QMuxConnection:
         priority: int = 0,
         deadline: int | None = None,
     ) -> bool:
-        """As ``Transport.send_datagram``. What is in a record arrives: only the queue drops."""
+        """As ``Transport.send_datagram``. What is in a record arrives: only the queue drops.
+
+        Before the peer's parameters are here, datagrams wait in the queue; those that turn out to
+        be too large for the peer are dropped then.
+        """
         state = self._state
         self._check_open("sending a datagram")
         if not isinstance(priority, int) or not 0 <= priority <= 2:
@@ -394,15 +398,19 @@ class QMuxConnection:
                 config_value=priority,
             )
         payload = data if type(data) is bytes else bytes(data)
-        if not state.peer.max_datagram_frame_size:
+        if not self._receiver.is_ready:
+            most = largest_datagram(DEFAULT_RECORD_SIZE) - len(prefix)
+        elif state.peer.max_datagram_frame_size:
+            most = self.max_datagram_size - len(prefix)
+        else:
             raise DatagramError(
                 "sending a datagram: the peer accepts none", datagram_size=len(payload)
             )
-        most = self.max_datagram_size - len(prefix)
         if len(payload) > most:
             raise DatagramTooLargeError(datagram_size=len(payload), max_size=max(0, most))
         queued = state.datagrams.put(prefix, payload, priority, deadline)
-        state.wake()
+        if self._receiver.is_ready:
+            state.wake()
         return queued
 
     # --------------------------------------------------------------- the rest

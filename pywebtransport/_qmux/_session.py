@@ -27,7 +27,7 @@ from ..exceptions import (
 )
 from ..h3._capsules import cut_reason
 from ..h3._error_codes import check_code
-from ..h3._fields import check_fields, check_rejection
+from ..h3._fields import CONNECTION_FIELDS, check_fields, check_rejection
 from ..h3._nothing import NO_HEADERS, NO_OWNER, NO_SESSION_EVENTS
 from ..h3._session_state import CLOSED, LIVE, H3SessionState
 from ..utils._text import printable
@@ -35,6 +35,8 @@ from ._names import Subprotocol, choose, protocols_of
 
 __all__ = ["ClientUpgrade", "QMuxSession", "ServerUpgrade", "SessionTransport"]
 
+_OF_WEBSOCKET: Final = "sec-websocket-"
+_OF_THE_CONNECTION: Final = {name.decode() for name in CONNECTION_FIELDS} | {"content-length"}
 _SWITCHING: Final = 101
 _ACCEPTED: Final = 200
 _BAD_REQUEST: Final = 400
@@ -331,7 +333,7 @@ class QMuxSession:
         """Client: the answer to the upgrade request has arrived."""
         if self.state is CLOSED:
             return
-        self.response_headers = headers
+        self.response_headers = headers = _without_upgrade(headers)
         if status != _SWITCHING:
             self.status = status
             self._refused(
@@ -518,8 +520,7 @@ class QMuxSession:
             deadline: ``time.monotonic_ns()`` after which it is dropped.
 
         Returns:
-            False if there is no room, or the peer's parameters are not here yet;
-            ``datagram_writable`` tells when to try again.
+            False if there is no room; ``datagram_writable`` tells when to try again.
 
         Raises:
             DatagramTooLargeError: nothing was sent; ``max_size`` is the limit.
@@ -527,14 +528,12 @@ class QMuxSession:
         """
         if self.state is CLOSED:
             raise self._error("the session is closed")
-        queued = False
-        if self._is_ready:
-            try:
-                queued = self._quic.send_datagram(b"", data, self.group, priority, deadline)
-            except DatagramTooLargeError:
-                raise DatagramTooLargeError(
-                    datagram_size=memoryview(data).nbytes, max_size=self.max_datagram_size
-                ) from None
+        try:
+            queued = self._quic.send_datagram(b"", data, self.group, priority, deadline)
+        except DatagramTooLargeError:
+            raise DatagramTooLargeError(
+                datagram_size=memoryview(data).nbytes, max_size=self.max_datagram_size
+            ) from None
         if not queued:
             self._datagram_refused = True
         return queued
@@ -689,13 +688,22 @@ def check_upgrade_fields(headers: HeadersToSend) -> HeaderMap:
     """
     fields = check_fields(headers)
     for name in fields:
-        if name.startswith("sec-websocket-"):
+        if name.startswith(_OF_WEBSOCKET):
             raise ConfigurationError(
                 f'header "{printable(name)}": cannot be set on a session over WebSocket',
                 config_key="headers",
                 config_value=name,
             )
     return fields
+
+
+def _without_upgrade(headers: HeaderMap) -> HeaderMap:
+    """Return the fields of an answer that are not about the connection itself."""
+    return HeaderMap(
+        (name, value)
+        for name, value in headers.lines
+        if name not in _OF_THE_CONNECTION and not name.startswith(_OF_WEBSOCKET)
+    )
 
 
 def _nothing() -> None:

@@ -51,7 +51,8 @@ class ClientConfig(BaseConfig):
 
     allow_pooling: bool = False
     """Let sessions to one authority share a connection. It is kept for further sessions until
-    ``max_connections`` are open and another authority needs one. You cannot use this together with
+    ``max_connections`` are open and another authority needs one. A connection over a WebSocket has
+    one session, and is not shared. You cannot use this together with
     ``server_certificate_hashes``."""
 
     auto_reconnect: bool = DEFAULT_AUTO_RECONNECT
@@ -66,8 +67,9 @@ class ClientConfig(BaseConfig):
     fallback: str | None = None
     """``websocket``: when a server is not reached by QUIC, for instance because a firewall drops
     UDP, connect by TCP and open the session over a WebSocket (QMux). The server needs
-    ``websocket=True``. None: QUIC alone. This needs the extra ``fallback``. You cannot use it
-    together with ``network``."""
+    ``websocket=True``. None: QUIC alone. This needs the extra ``fallback``. It applies to
+    ``WebTransportClient``, ``connect`` and the clients that are based on them, not to a
+    ``WebTransportConnection`` that you create. You cannot use it together with ``network``."""
 
     fallback_delay: float = DEFAULT_FALLBACK_DELAY
     """Seconds that QUIC gets before the client also connects by TCP. It does so at once when the

@@ -20,7 +20,7 @@ from ..utils._stuck import end_tasks
 from ..utils._text import printable
 from ..utils._tls_contexts import TlsContexts
 from ._accepting import Admission, Listening, Place
-from ._doorman import Doorman
+from ._doorman import Doorman, asks_for_session
 from ._front import FrontOptions, TcpApplication, TcpFront
 from ._worker import current_worker
 
@@ -150,7 +150,7 @@ class TcpPort:
 
     # ---------------------------------------------------------------------- life cycle
 
-    async def start(self, sockets: list[socket.socket], *, is_passed: bool) -> None:
+    def start(self, sockets: list[socket.socket], *, is_passed: bool) -> None:
         """Serve bound sockets, which belong to it from now on.
 
         Args:
@@ -189,6 +189,7 @@ class TcpPort:
                     FrontOptions(
                         handshake_timeout=config.handshake_timeout,
                         max_head=config.max_field_section_size,
+                        take_upgrade=self._take_upgrade,
                     )
                 )
         except BaseException:
@@ -210,6 +211,12 @@ class TcpPort:
         if self._tls is not None:
             self._tls.reload(config)
 
+    def begin_stop(self, timeout: float) -> list[asyncio.Task[None]]:
+        """As ``stop``, in a task; if nothing listens, there is none."""
+        self.stopping = True
+        loop = asyncio.get_running_loop()
+        return [loop.create_task(self.stop(timeout))] if self._listening else []
+
     async def stop(self, timeout: float) -> None:
         """Accept no more connections; close idle ones, and let requests of the front finish.
 
@@ -221,6 +228,8 @@ class TcpPort:
         Cancellation: connections are cut without the wait.
         """
         self.stopping = True
+        if not self._listening:
+            return
         loop = asyncio.get_running_loop()
         for listening in self._listening:
             listening.stop()
@@ -273,6 +282,12 @@ class TcpPort:
 
     def make_link(self, place: Place) -> asyncio.Protocol:
         """See ``Visits``."""
+        return self._make_link(place)
+
+    def _take_upgrade(self, place: Place, head: bytes) -> asyncio.Protocol | None:
+        """See ``FrontOptions``."""
+        if not self._config().websocket or not asks_for_session(head, self.accepts):
+            return None
         return self._make_link(place)
 
     def refused(self, host: str, port: int, status: int) -> list[tuple[str, str]]:

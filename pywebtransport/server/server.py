@@ -403,7 +403,7 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
-        ending = loop.create_task(self.tcp.stop(timeout + spread))
+        ending = self.tcp.begin_stop(timeout + spread)
         waits = False  # for clients that answer the end: not if this is cancelled before
         try:
             if worker is not None:
@@ -411,7 +411,7 @@ class WebTransportServer(EventEmitter):
             if self._collector is not None:
                 self._collector.rest()
             if self._endpoint is None:
-                await ending
+                await asyncio.gather(*ending)
             else:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
@@ -425,7 +425,7 @@ class WebTransportServer(EventEmitter):
                     ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
                     await self.http_requests.finish(ended - loop.time())
-                await ending
+                await asyncio.gather(*ending)
                 deadline = loop.time() + close_timeout
                 self.http_requests.cancel()
                 for session in list(self._sessions):
@@ -454,7 +454,7 @@ class WebTransportServer(EventEmitter):
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    [*self._tasks, *self.http_requests.tasks.values(), ending],
+                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
                     what="handlers" if self.http_requests.tasks else "session handlers",

@@ -90,6 +90,7 @@ def qmux_writes(data: bytes) -> None:
     for end in ends:
         assert end.errors == []
         assert end.handler.closed is None, end.handler.closed
+        end.connection.abandon()
 
 
 def _serve(end: End, reader: Reader) -> None:

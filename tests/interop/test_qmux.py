@@ -89,6 +89,8 @@ async def test_the_request_of_ours_reaches_their_server(
         assert headers["sec-websocket-protocol"].replace(" ", "") == "qmux-02,qmux-01"
         assert "sec-websocket-extensions" not in headers
         assert await far.call("url") == "/chat?room=7"
+        # What belongs to the upgrade is no business of the application.
+        assert not {"connection", "upgrade", "sec-websocket-accept"} & set(session.headers)
         assert session.transport == "websocket"
 
 

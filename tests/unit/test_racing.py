@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pywebtransport import ClientConfig
 from pywebtransport.client._racing import Memory, Race, join_errors, run_race
 from pywebtransport.exceptions import (
     CertificateError,
@@ -254,7 +255,7 @@ class Lanes:
         self,
         quic: Callable[[], Coroutine[Any, Any, str]],
         tcp: Callable[[], Coroutine[Any, Any, str]],
-        delay: float = 0.5,
+        delay: float = ClientConfig().fallback_delay,
     ) -> str | None:
         return await run_race(
             quic,

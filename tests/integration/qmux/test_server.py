@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from typing import Any
 
 import pytest
@@ -273,6 +274,27 @@ async def test_bytes_before_the_answer_end_the_connection(certs: Certificates) -
         await raw.send(b"\x82\x80\0\0\0\0")
         assert await raw.rest() == b""
         await until(lambda: not served.server.sessions)
+
+
+async def test_client_certificates(certs: Certificates) -> None:
+    seen = []
+
+    async def handler(session: WebTransportSession) -> None:
+        assert session.connection is not None
+        seen.append(session.connection.peer_certificate)
+        await echo(session)
+
+    fields: dict[str, Any] = {
+        "verify_mode": ssl.CERT_REQUIRED,
+        "ca_certs": certs.authority.certfile,
+    }
+    async with qmux_served(certs, handler, **fields) as served:
+        with pytest.raises((OSError, websockets.InvalidHandshake)):
+            await served.websocket("/", ["qmux-02"])
+        served.tls.load_cert_chain(certs.client.certfile, certs.client.keyfile)
+        async with served.session() as client:
+            assert await client.echo(0, b"x") == b"x"
+    assert seen == [certs.client.der]
 
 
 # -------------------------------------------------------------------------------- limits
