@@ -13,6 +13,7 @@ import logging
 import re
 import socket
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,7 @@ from ..utils._system import explain_os_error
 from ..utils._tcp import abort
 from ..utils._text import printable
 from ..utils._turns import Turns
+from ..utils._waiters import running_loop, wrong_loop
 
 if TYPE_CHECKING:
     from websockets.frames import Frame
@@ -219,6 +221,7 @@ class WebSocketLink(asyncio.Protocol):
         "_records",
         "_silent",
         "_stalled",
+        "_thread",
         "_ticker",
         "_transport",
         "_turns",
@@ -239,6 +242,7 @@ class WebSocketLink(asyncio.Protocol):
         self._library = library()
         self._options = options
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._deadlines = Deadlines.of(self._loop)
         self._eager = EagerTurn.of(self._loop)
         self._transport: asyncio.Transport | None = None
@@ -295,10 +299,24 @@ class WebSocketLink(asyncio.Protocol):
 
     def wants_to_send(self) -> None:
         """Call ``next_record`` at the end of this turn, or when the transport has room."""
+        try:
+            if asyncio.get_running_loop() is not self._loop:
+                self._check_thread()
+        except RuntimeError:  # no loop is running
+            self._check_thread()
         if self._is_receiving:
             self._must_flush = True
         elif self._flush is None and self._can_send and not self._is_paused:
             self._flush = self._loop.call_soon(self._on_flush)
+
+    def _check_thread(self) -> None:
+        """Refuse callers from another event loop or thread; what they queued is still sent."""
+        running = running_loop()
+        if running is None and threading.get_ident() == self._thread and not self._loop.is_closed():
+            return  # between two runs of the loop
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.wants_to_send)
+        raise wrong_loop(self._loop)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send what ``next_record`` still has, then a Close frame; then wait for the peer's.
