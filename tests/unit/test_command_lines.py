@@ -61,6 +61,7 @@ WRONG: dict[str, list[list[str]]] = {
     "-m tests.benchmark.busy_poll": [["x"], ["--json"]],
     "-m tests.benchmark.collector": [["x"], ["--sessions", "x"]],
     "-m tests.benchmark.core": [[]],
+    "-m tests.benchmark.fallback": [[], ["--output", "x", "--rounds", "x"]],
     "-m tests.benchmark.growth": [[]],
     "-m tests.benchmark.guard": [["x"]],
     "-m tests.benchmark.history": [["x"], ["--output"]],
