@@ -234,15 +234,16 @@ class WebTransportServer(EventEmitter):
         Args:
             host: IP literal, name, ``localhost`` (both loopback addresses) or
                 ``::`` (every address of both families). Default ``config.bind_host``.
-            port: UDP port; 0 chooses a free one, see ``local_address``.
+            port: UDP and TCP port; 0 chooses a free one, see ``local_address``.
                 Default ``config.bind_port``.
-            sockets: Bound UDP sockets to serve instead, see ``inherited_sockets``. Once this
-                has returned they belong to the server, which closes them; if it raises, they
-                are as before.
+            sockets: Bound sockets to serve instead, see ``inherited_sockets``: UDP sockets, and
+                TCP sockets of the same ports if something is served over TCP. Once this has
+                returned they belong to the server, which closes them; if it raises, they are as
+                before.
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: ``host`` or ``port`` is malformed, ``sockets`` are not bound UDP
+            ConfigurationError: ``host`` or ``port`` is malformed, ``sockets`` are not such
                 sockets or come with a host or port, no certificate is given, or ``workers`` is
                 above 1 in a process that is not a worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
