@@ -480,11 +480,11 @@ class WebSocketLink(asyncio.Protocol):
     def _write(self, frames: list[bytes]) -> None:
         if self._transport is None:
             return
-        self.bytes_sent += sum(map(len, frames))
-        if len(frames) == 1:
-            self._transport.write(frames[0])
-        else:
-            self._transport.writelines(frames)
+        # In one piece: TLS needs fewer records, and after writelines() some versions of asyncio do
+        # not pause.
+        data = b"".join(frames)
+        self.bytes_sent += len(data)
+        self._transport.write(data)
 
     # ------------------------------------------------------------------ receive
 
