@@ -62,8 +62,9 @@ _BURST = 64 * 1024
 # Bytes that the kernel accepts before the first of them is sent: what was given to it cannot be
 # overtaken any more, and datagrams in it do not expire.
 _UNSENT = 64 * 1024
-# Frames without a byte of a record (pings, pongs, empty fragments) that a peer may send between two
-# of our pings.
+# Frames that are of little use (pings, pongs, fragments that are smaller than this many bytes) that
+# a peer may send between two of our looks at it.
+_SMALL = 64
 _IDLE_FRAMES = 5000
 # Bytes of frames between two looks at the time.
 _PIECE = 16 * 1024
@@ -258,7 +259,7 @@ class WebSocketLink(asyncio.Protocol):
         self._flush: asyncio.Handle | None = None
         self._deadline: Deadline | asyncio.Handle | None = None
         self._ticker: Deadline | asyncio.Handle | None = None
-        self._fragments: list[bytes] | None = None
+        self._fragments: bytearray | None = None
         self._backlog = b""  # bytes of frames for a later turn
         self._turns: Turns | None = None
         self._pong = b""
@@ -280,6 +281,8 @@ class WebSocketLink(asyncio.Protocol):
     def attach(self, records: Records) -> None:
         """Say whose records it carries, before the upgrade is asked for or accepted."""
         self._records = records
+        if self.is_lost:  # while nobody looked
+            self._loop.call_soon(self._tell_closed, None)
 
     @property
     def is_lost(self) -> bool:
@@ -483,11 +486,11 @@ class WebSocketLink(asyncio.Protocol):
     def _write(self, frames: list[bytes]) -> None:
         if self._transport is None:
             return
-        self.bytes_sent += sum(map(len, frames))
-        if len(frames) == 1:
-            self._transport.write(frames[0])
-        else:
-            self._transport.writelines(frames)
+        # Joined, TLS needs fewer records; and some versions of asyncio do not pause after
+        # writelines.
+        data = b"".join(frames)
+        self.bytes_sent += len(data)
+        self._transport.write(data)
 
     # ------------------------------------------------------------------ receive
 
@@ -576,7 +579,7 @@ class WebSocketLink(asyncio.Protocol):
         if kind is library.CLOSE:
             self._tell_closed(None)
         elif kind in (library.BINARY, library.TEXT, library.CONTINUATION):
-            if not frame.data:
+            if len(frame.data) < (1 if frame.fin else _SMALL):
                 self._count_idle_frame()
             if self._is_discarding:
                 return
@@ -586,12 +589,12 @@ class WebSocketLink(asyncio.Protocol):
                 self._records.text_received()
             elif not frame.fin:
                 if self._fragments is None:
-                    self._fragments = []
-                self._fragments.append(bytes(frame.data))
+                    self._fragments = bytearray()
+                self._fragments += frame.data
             else:
                 assert self._fragments is not None
                 assert self._records is not None
-                whole = b"".join((*self._fragments, frame.data))
+                whole = bytes(self._fragments + frame.data)
                 self._fragments = None
                 self._records.receive(whole)
         else:
@@ -601,8 +604,8 @@ class WebSocketLink(asyncio.Protocol):
         self._idle_frames += 1
         if self._idle_frames == _IDLE_FRAMES:
             assert self._ws is not None
-            self._ws.fail(_POLICY_VIOLATION, "too many frames without data")
-            self._fail(ProtocolError("the peer sends too many frames without data"), [])
+            self._ws.fail(_POLICY_VIOLATION, "too many small frames")
+            self._fail(ProtocolError("the peer sends too many pings, pongs or small fragments"), [])
 
     # ---------------------------------------------------------------------- end
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from .._core.settings import lb_config
 from .._loop import SharedPort, Steering
 from .._states import Address
 from ..config import ServerConfig
@@ -99,9 +100,10 @@ def run_workers(
         port: Default ``config.bind_port``; 0 lets the system choose one for all.
         sockets: Bound UDP sockets to serve instead, and TCP sockets of the same ports if something
             is served over TCP; by default what systemd passed, see ``inherited_sockets``. From now
-            on they belong to the workers. If no further sockets can
-            be bound to their addresses, for instance because another user created them, all workers
-            read the same sockets and pass packets to each other.
+            on they belong to the workers. If no further UDP sockets can be bound to their
+            addresses, for instance because another user created them, all workers read the same
+            sockets and pass packets to each other. All workers accept connections on the TCP
+            sockets.
         loop_factory: Creates the event loops; by default chosen as by ``ServerApp.run``.
         on_listening: Called once with the addresses, in this process, when all workers listen. An
             exception that it raises ends everything.
@@ -279,6 +281,7 @@ class _Supervisor:
             family=self._config.address_family,
             sockets=self._sockets,
             tcp=self._tcp,
+            lb=lb_config(self._config),
             passed_tcp=self._passed_tcp,
         )
         if self._port.unsteered is not None and self._config.workers > 1:
