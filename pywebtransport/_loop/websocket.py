@@ -120,7 +120,7 @@ class LinkOptions:
         close_timeout: Seconds that the peer has to answer a Close frame.
     """
 
-    max_record_size: int = 65536
+    max_record_size: int = 65535
     max_head: int = 16384
     handshake_timeout: float = 10.0
     ping_interval: float = 5.0
