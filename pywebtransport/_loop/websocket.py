@@ -120,7 +120,7 @@ class LinkOptions:
         close_timeout: Seconds that the peer has to answer a Close frame.
     """
 
-    max_record_size: int = 65536
+    max_record_size: int = 65535
     max_head: int = 16384
     handshake_timeout: float = 10.0
     ping_interval: float = 5.0
@@ -486,8 +486,8 @@ class WebSocketLink(asyncio.Protocol):
     def _write(self, frames: list[bytes]) -> None:
         if self._transport is None:
             return
-        # Joined, TLS needs fewer records; and some versions of asyncio do not pause after
-        # writelines.
+        # In one piece: TLS needs fewer records, and after writelines() some versions of asyncio do
+        # not pause.
         data = b"".join(frames)
         self.bytes_sent += len(data)
         self._transport.write(data)
