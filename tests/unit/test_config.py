@@ -144,6 +144,8 @@ SERVER: dict[str, tuple[Any, Any]] = {
         {"*.example.org": ("a.crt", "a.key")},
     ),
     "verify_mode": (ssl.CERT_REQUIRED, ssl.CERT_REQUIRED),
+    "websocket": (True, True),
+    "websocket_legacy": (True, True),
     "workers": (256, 256),
 }
 TABLES: dict[Config, dict[str, tuple[Any, Any]]] = {ClientConfig: CLIENT, ServerConfig: SERVER}
