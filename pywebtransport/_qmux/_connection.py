@@ -66,6 +66,7 @@ class QMuxConnection:
             (with the legacy framing: soon after ``start``).
         on_drain: Called when the peer asks to end the session soon.
         on_gone: Called once the link is gone, after this end has closed the connection.
+        on_received: Called after each record, when everything was delivered; must not raise.
         failure: What ended the link; None while it is there, and if the other end closed it.
     """
 
@@ -96,6 +97,7 @@ class QMuxConnection:
         "on_drain",
         "on_gone",
         "on_ready",
+        "on_received",
     )
 
     def __init__(
@@ -128,6 +130,7 @@ class QMuxConnection:
         self.on_ready: Callable[[], object] | None = None
         self.on_drain: Callable[[], object] | None = None
         self.on_gone: Callable[[], object] | None = None
+        self.on_received: Callable[[], object] | None = None
         self.failure: BaseException | None = None
 
     def start(self, draft: int) -> None:
@@ -178,6 +181,8 @@ class QMuxConnection:
             if self._receiver.closed is not None:
                 self._closed_by_peer(*self._receiver.closed)
         self._deliver()
+        if self.on_received is not None:
+            self.on_received()
 
     def too_large(self) -> None:
         """A record is larger than ``limits.max_record_size``: FRAME_ENCODING_ERROR, Close 1009."""

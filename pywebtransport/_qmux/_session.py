@@ -317,6 +317,8 @@ class QMuxSession:
 
     def code_passed(self, wire: int | None, origin: LayerSession) -> int:
         """Return the wire code that passes on a stream code of the session ``origin``."""
+        if wire is not None and isinstance(origin, QMuxSession):
+            return wire
         return origin.code_from_wire(wire) or 0
 
     def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:

@@ -252,6 +252,20 @@ async def test_refusal_over_tcp_is_the_result(
     assert "QUIC" in error.__notes__[0]
 
 
+async def test_an_answer_without_a_length(
+    client_config: ClientFactory, certs: Certificates
+) -> None:
+    """It ends with the connection (RFC 9112 section 6.3)."""
+    answer = b"HTTP/1.1 503 Unavailable\r\nretry-after: 1\r\n\r\nlater"
+    async with (
+        tcp_door(certs.server, answer=answer) as door,
+        client_of(client_config) as client,
+    ):
+        error = await failure(client, door.port)
+    assert isinstance(error, SessionRejectedError)
+    assert (error.status_code, error.headers["retry-after"]) == (503, "1")
+
+
 async def test_an_answer_that_never_comes(
     client_config: ClientFactory, certs: Certificates
 ) -> None:
