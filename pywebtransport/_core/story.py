@@ -65,7 +65,7 @@ def settings_received(connection: WebTransportConnection) -> None:
 def goaway_received(connection: WebTransportConnection) -> None:
     """The peer takes no new sessions."""
     if _connections.isEnabledFor(logging.DEBUG):
-        _tell(connection, "the peer sent GOAWAY: no new sessions")
+        _tell(connection, "the peer goes away: no new sessions")
 
 
 def connection_over(connection: WebTransportConnection) -> None:

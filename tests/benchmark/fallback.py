@@ -4,7 +4,8 @@
 [--sessions N]`` writes ``fallback.json`` and
 ``fallback.md``. Server and client are two processes. The plain WebSockets are those of the library
 ``websockets``, which carries our sessions, too: both ends echo what comes, over TLS and without
-compression. In each round, the two take turns.
+compression. Compression is the library's default; idle connections are measured with it, too. In
+each round, all take turns.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from .peers.shared.usage import collect_and_measure, cpu_seconds
 
 __all__ = ["TARGETS", "main", "measure", "table"]
 
-OURS, PLAIN = "session over WebSocket", "plain WebSocket"
+OURS, PLAIN, COMPRESSED = "session over WebSocket", "plain WebSocket", "plain, compressed"
 BLOCK = bytes(1 << 16)
 MESSAGE = bytes(64)
 REQUEST = bytes(1024)
@@ -55,10 +56,11 @@ WORKLOADS = {
     "ping-pong, 64 B": ("round trips/s", True),
     f"1 KiB echo, {AT_ONCE} in flight": ("/s", True),
     "idle session, memory of the server": ("KiB", False),
+    "the same, compared with default compression": ("KiB", False),
 }
-BULK, PING, STREAMS, IDLE = WORKLOADS
+BULK, PING, STREAMS, IDLE, IDLE_COMPRESSED = WORKLOADS
 # Workload -> ratio to plain WebSockets, or an absolute figure for a rate of streams.
-TARGETS = {BULK: 0.7, PING: 0.6, STREAMS: 10_000.0, IDLE: 1.0}
+TARGETS = {BULK: 0.7, PING: 0.6, STREAMS: 10_000.0, IDLE: 1.0, IDLE_COMPRESSED: 1.0}
 
 
 # ---------------------------------------------------------------------------- servers
@@ -98,7 +100,9 @@ async def our_server(certfile: str, keyfile: str) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def plain_server(certfile: str, keyfile: str) -> AsyncIterator[int]:
+async def plain_server(
+    certfile: str, keyfile: str, compression: str | None = None
+) -> AsyncIterator[int]:
     """Echo messages."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certfile, keyfile)
@@ -108,11 +112,15 @@ async def plain_server(certfile: str, keyfile: str) -> AsyncIterator[int]:
             async for message in socket:
                 await socket.send(message)
 
-    async with serve(echo, "127.0.0.1", 0, ssl=context, compression=None) as server:
+    async with serve(echo, "127.0.0.1", 0, ssl=context, compression=compression) as server:
         yield next(iter(server.sockets)).getsockname()[1]
 
 
-SERVERS = {OURS: our_server, PLAIN: plain_server}
+SERVERS = {
+    OURS: our_server,
+    PLAIN: plain_server,
+    COMPRESSED: partial(plain_server, compression="deflate"),
+}
 
 
 def run_server(kind: str, certfile: str, keyfile: str, pipe: Connection) -> None:
@@ -206,12 +214,13 @@ class OurClient:
 class PlainClient:
     """Messages over plain WebSockets."""
 
-    def __init__(self, context: ssl.SSLContext, port: int) -> None:
+    def __init__(self, context: ssl.SSLContext, port: int, compression: str | None) -> None:
         self._context = context
+        self._compression = compression
         self._url = f"wss://127.0.0.1:{port}/"
 
     async def connect(self) -> ClientConnection:
-        return await connect(self._url, ssl=self._context, compression=None)
+        return await connect(self._url, ssl=self._context, compression=self._compression)
 
     async def bulk(self, seconds: float) -> int:
         """Return how many bytes came back."""
@@ -258,10 +267,10 @@ class PlainClient:
 @asynccontextmanager
 async def client_of(kind: str, port: int, certfile: str) -> AsyncIterator[OurClient | PlainClient]:
     """A client that trusts the certificate."""
-    if kind == PLAIN:
+    if kind != OURS:
         context = ssl.create_default_context(cafile=certfile)
         context.check_hostname = False
-        yield PlainClient(context, port)
+        yield PlainClient(context, port, "deflate" if kind == COMPRESSED else None)
         return
     config = ClientConfig(
         server_certificate_hashes=[certificate_hash(certfile)],
@@ -355,7 +364,7 @@ def table(rounds: dict[str, list[Figures]]) -> str:
         target = TARGETS[name]
         wanted = f"{'>=' if more else '<='} " + (f"{target:g}x" if target < 2 else f"{target:,g}")
         times = ["", ""]
-        if name != IDLE:
+        if name not in (IDLE, IDLE_COMPRESSED):
             times = [
                 " + ".join(
                     f"{1e6 * median(kind, f'{name}, cpu of the {end}'):.1f}"
@@ -389,6 +398,9 @@ def main(arguments: list[str] | None = None) -> int:
     for _ in range(options.rounds or (1 if options.quick else 3)):
         for kind, found in rounds.items():
             found.append({**measure(kind, works[0]), **measure(kind, works[1])})
+        compressed = measure(COMPRESSED, works[1])
+        rounds[OURS][-1][IDLE_COMPRESSED] = rounds[OURS][-1][IDLE]
+        rounds[PLAIN][-1][IDLE_COMPRESSED] = compressed[IDLE]
     document: dict[str, Any] = {"python": sys.version.partition(" ")[0], "rounds": rounds}
     (options.output / "fallback.json").write_text(json.dumps(document, indent=1) + "\n")
     text = table(rounds)

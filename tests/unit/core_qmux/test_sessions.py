@@ -313,6 +313,8 @@ async def test_either_end_can_ask_the_other_to_finish() -> None:
         far.drain()
         assert await session.wait_draining()
         assert session.state is SessionState.DRAINING
+        assert session.connection is not None
+        assert session.connection.state is ConnectionState.DRAINING
         # It still works.
         stream = await session.create_bidirectional_stream()
         await stream.write(b"x", end_stream=True)
