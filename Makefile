@@ -373,7 +373,7 @@ built-wheel: build $(VENV)/.stamp-dist
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-3.* .venv-newest-web .venv-asan .venv-peers .venv-deno .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-newest-web .venv-asan .venv-peers .venv-qmux .venv-node .venv-deno .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ._header_map import HeaderMap
 from ._states import HeadersToSend
+from .exceptions import WebTransportError
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,6 +35,7 @@ __all__ = [
     "PacketNetwork",
     "SessionEvents",
     "SessionLayer",
+    "SessionStream",
     "SockAddr",
     "Stream",
     "TimerHandle",
@@ -412,6 +414,27 @@ class Dialect(Protocol):
     def draft(self) -> int: ...
 
 
+class SessionStream(Protocol):
+    """What the end of a session is told by: its CONNECT stream, or what stands for it."""
+
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def is_acked(self) -> bool:
+        """The peer's transport has received the end."""
+
+    @property
+    def is_stopped(self) -> bool: ...
+    @property
+    def is_reset(self) -> bool: ...
+    @property
+    def buffered(self) -> int: ...
+    @property
+    def fin_received(self) -> bool: ...
+    def set_acked_waiter(self, waiter: Waiter | None) -> None: ...
+    def set_read_waiter(self, waiter: Waiter | None) -> None: ...
+
+
 class LayerSession(Protocol):
     """One session, as the layer below ``_core`` knows it.
 
@@ -461,8 +484,8 @@ class LayerSession(Protocol):
         """The session is established and has not ended."""
 
     @property
-    def stream(self) -> Stream | None:
-        """The stream whose end is the end of the session; None if there is none."""
+    def stream(self) -> SessionStream | None:
+        """What ends with the session, such as its CONNECT stream; None if there is nothing yet."""
 
     # Answering.
 
@@ -570,6 +593,10 @@ class SessionLayer(Protocol):
         """Why the connection is closed; None if it is open, or this end closed it."""
 
     @property
+    def failure(self) -> WebTransportError | None:
+        """What ended the transport, if that is known better than ``CloseInfo`` tells."""
+
+    @property
     def has_requests(self) -> bool:
         """Something besides open sessions has to be told of the end of the connection."""
 
@@ -624,6 +651,9 @@ class SessionLayer(Protocol):
 
     def close(self, *, reason: str = "") -> None:
         """End all sessions with code 0 and close the connection, at once."""
+
+    def shed(self, reason: str) -> None:
+        """Close the connection, because it takes more than its share."""
 
 
 class PacketNetwork(Protocol):

@@ -98,6 +98,16 @@ def add_client_options(parser: argparse.ArgumentParser, *, timeout: float = 10.0
         default=[],
         help="offer this application protocol; may be repeated",
     )
+    how.add_argument(
+        "--fallback",
+        action="store_true",
+        help="where QUIC does not get through, use a WebSocket over TCP",
+    )
+    how.add_argument(
+        "--fallback-proxy",
+        metavar="URL",
+        help="the same, by TCP through an HTTP proxy: http://[user:password@]host[:port]",
+    )
     family = how.add_mutually_exclusive_group()
     for digit in "46":
         family.add_argument(
@@ -168,6 +178,8 @@ def client_config(arguments: argparse.Namespace, **fields: Any) -> ClientConfig:
         connect_timeout=arguments.timeout,
         headers=headers,
         application_protocols=arguments.protocol,
+        fallback="websocket" if arguments.fallback or arguments.fallback_proxy else None,
+        fallback_proxy=arguments.fallback_proxy,
         ip_family=arguments.ip_family,
         keylog_file=take_key_log(),
     )

@@ -113,10 +113,11 @@ class _Conversation:
     async def run(self) -> int:
         """Talk until the input or the session ends."""
         session = self._session
-        self._tell("open", path=session.path, draft=session.dialect)
+        over = {} if session.transport == "quic" else {"transport": session.transport}
+        self._tell("open", path=session.path, draft=session.dialect, **over)
         if not self._json:
             hint = " (/help lists the commands)" if self._commands else ""
-            self._output.error(f"connected, draft-{session.dialect or 0:02}{hint}", "green")
+            self._output.error(f"connected, {_protocol(session)}{hint}", "green")
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             listening = [
@@ -265,7 +266,7 @@ class _Conversation:
         return {
             "path": session.path,
             "server": "unknown" if remote is None else f"{remote[0]} port {remote[1]}",
-            "draft": f"draft-{session.dialect or 0:02}",
+            "draft": _protocol(session),
             "protocol": session.application_protocol or "none",
             "round trip": "unknown" if rtt is None else f"{rtt * 1000:.2f} ms",
             "datagrams": f"up to {session.max_datagram_size} bytes",
@@ -285,6 +286,13 @@ class _Conversation:
     def _tell(self, event: str, **facts: Any) -> None:
         if self._json:
             print_json({"event": event, **facts})
+
+
+def _protocol(session: WebTransportSession) -> str:
+    """What carries a session, for people."""
+    if session.transport == "websocket":
+        return "WebSocket over TCP"
+    return f"draft-{session.dialect or 0:02}"
 
 
 def _event(what: str, data: bytes, **facts: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from .arguments import (
 )
 from .certificates import CertificateFacts, read_certificate
 from .output import Output, print_json
+from .probe_tcp import probe_tcp
 from .running import run_coroutine
 from .status import Status, advice_for, status_of, wants_certificate, without_advice
 
@@ -97,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
             await probe.run()
         except WebTransportError as error:
             await probe.failed(error)
+        if config.fallback is not None:
+            await probe.run_over_tcp()
         return probe.status
 
     status = run_coroutine(main)
@@ -143,6 +146,18 @@ class _Probe:
             await self._measure(connection, session)
         finally:
             await connection.close()
+
+    async def run_over_tcp(self) -> None:
+        """Try the fallback, too, whether or not QUIC works."""
+        status = await probe_tcp(
+            self._config,
+            (self._host, self._port, self._path),
+            self._timeout,
+            self._say,
+            self.facts,
+        )
+        if status is Status.OK:
+            self.status = status
 
     async def failed(self, error: WebTransportError) -> None:
         """Report the step that failed, and what to do."""

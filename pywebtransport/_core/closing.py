@@ -16,7 +16,7 @@ from .presence import LOOKS, Presence, while_present
 from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
-    from .._transport import SessionLayer, Stream
+    from .._transport import SessionLayer, SessionStream
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 
@@ -175,17 +175,17 @@ class Closing:
             self._shut()
 
 
-def _is_readable(stream: Stream) -> bool:
+def _is_readable(stream: SessionStream) -> bool:
     """A reader would be woken at once."""
     return bool(stream.buffered or stream.fin_received or stream.is_reset)
 
 
-def _is_told(stream: Stream) -> bool:
+def _is_told(stream: SessionStream) -> bool:
     """The peer has received everything that was sent, or does not want it."""
     return stream.is_acked or stream.is_stopped
 
 
-def _arm(streams: list[Stream], waiters: EagerWaiters) -> None:
+def _arm(streams: list[SessionStream], waiters: EagerWaiters) -> None:
     """Wake ``waiters`` when a stream is acknowledged or the peer ends it."""
     for stream in streams:
         if not stream.is_acked:

@@ -35,7 +35,7 @@ from ..utils._checks import (
     validate_port,
 )
 from ..utils._gates import Gates
-from ..utils._hosts import ascii_host, bracketed, host_and_port, without_zone
+from ..utils._hosts import ascii_host, authority_of, host_and_port
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._waiters import Waiters, require_loop
@@ -511,6 +511,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         quic = self._quic
         if quic is None or not self.is_connected:
             raise ConnectionError(f"cannot update keys: the connection is {self._state}")
+        if self.transport == "websocket":
+            raise ConnectionError("keys can be updated only over QUIC, not over WebSocket")
         quic.initiate_key_update(clock.monotonic_ns())
 
     # ------------------------------------------------------------- observability
@@ -602,8 +604,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         validate_port(port)
         self._state = ConnectionState.CONNECTING
         where = host_and_port(host, port)
-        known = without_zone(host)
-        self._authority = bracketed(known) if port == 443 else host_and_port(known, port)
+        self._authority = authority_of(host, port)
         if options is None:
             options = h3_options(config)
         self._candidates = []
@@ -643,11 +644,12 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._take(driver)
 
     def adopt(self, driver: Driver, endpoint: Endpoint | None, network: str) -> None:
-        """Advanced: serve a connection whose client has completed the handshake.
+        """Advanced: use a connection whose handshake is complete.
 
         Args:
-            driver: Connects the QUIC connection with the HTTP/3 layer.
-            endpoint: The endpoint that accepted the connection; the caller closes it.
+            driver: Connects the transport with the layer of its sessions.
+            endpoint: The endpoint that accepted the connection; the caller closes it. None: the
+                transport has none.
             network: The value of ``client_network``.
         """
         self._endpoint = endpoint

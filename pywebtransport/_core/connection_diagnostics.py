@@ -32,6 +32,8 @@ def summary(connection: WebTransportConnection) -> dict[str, Any]:
     return {
         "id": connection.connection_id,
         "state": connection.state,
+        "transport": info.transport,
+        "reliability": info.reliability,
         "uptime": info.uptime,
         "remote_address": info.remote_address,
         "bytes_sent": info.bytes_sent,

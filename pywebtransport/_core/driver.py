@@ -141,7 +141,13 @@ class Driver:
         if owner._error is not None:
             return owner._error
         pinned = bool(getattr(owner.config, "server_certificate_hashes", ()))
-        return error_from_close(info, self.quic.remote_address, self._where, pinned=pinned)
+        return self.layer.failure or error_from_close(
+            info,
+            self.quic.remote_address,
+            self._where,
+            pinned=pinned,
+            transport=self.layer.transport,
+        )
 
     def path_changed(self, validated: bool) -> None:
         """The network path changed, or a migration failed."""

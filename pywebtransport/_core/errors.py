@@ -67,7 +67,12 @@ _NEW_CERTIFICATE = (
 
 
 def error_from_close(
-    info: CloseInfo, remote: Address | None, where: str = "", *, pinned: bool = False
+    info: CloseInfo,
+    remote: Address | None,
+    where: str = "",
+    *,
+    pinned: bool = False,
+    transport: str = "quic",
 ) -> WebTransportError:
     """Return the typed error for the end of a connection.
 
@@ -76,11 +81,15 @@ def error_from_close(
         remote: The peer's address.
         where: The target for the message, such as a URL.
         pinned: The server's certificate was checked by its hash.
+        transport: ``quic`` or ``websocket``.
 
     Returns:
         An exception to raise; nothing here raises.
     """
-    error = _describe(info, remote, where, pinned)
+    if transport == "websocket":
+        error = _describe_websocket(info, remote, where)
+    else:
+        error = _describe(info, remote, where, pinned)
     error.reason = info.reason
     if info.kind in _CLOSED_BY_AN_END:
         error.remote = info.remote
@@ -111,12 +120,7 @@ def _describe(
 ) -> WebTransportError:
     target = _target(remote, where)
     reason = printable(info.reason)
-    details: dict[str, Any] = {
-        "kind": info.kind,
-        "remote": info.remote,
-        "code": info.code,
-        "reason": info.reason,
-    }
+    details = _details(info)
     if info.kind == "refused":
         text = os.strerror(info.errno) if info.errno else "unreachable"
         return UnreachableError(
@@ -183,11 +187,48 @@ def _describe(
     elif info.kind == "internal":
         message = f"the QUIC engine gave up the connection to {target}: {reason or 'error'}"
     else:
-        who = "the peer" if info.remote else "this side"
-        level = "application" if info.kind == "application" else "transport"
-        code = f"{level} code {info.code:#x}" + (f": {reason}" if reason else "")
-        message = f"{who} closed the connection to {target} with {code}"
+        message = _closed_by(info, target)
     return ConnectionError(message, error_code=info.code, remote_address=remote, details=details)
+
+
+def _describe_websocket(info: CloseInfo, remote: Address | None, where: str) -> WebTransportError:
+    target = _target(remote, where)
+    reason = printable(info.reason)
+    details = _details(info)
+    if info.kind == "idle":
+        return IdleTimeoutError(
+            f"nothing came from {target} for the idle timeout",
+            remote_address=remote,
+            details=details,
+        )
+    if info.kind == "handshake_timeout":
+        return TimeoutError(
+            f"{target} sent no QMux parameters in time",
+            operation="handshake",
+            details=details,
+        )
+    if info.kind in ("application", "transport") and (info.kind == "application" or info.code):
+        message = _closed_by(info, target)
+    else:
+        message = f"the connection to {target} ended without a code{reason and ': '}{reason}"
+    return ConnectionError(message, error_code=info.code, remote_address=remote, details=details)
+
+
+def _details(info: CloseInfo) -> dict[str, Any]:
+    return {
+        "kind": info.kind,
+        "remote": info.remote,
+        "code": info.code,
+        "reason": info.reason,
+    }
+
+
+def _closed_by(info: CloseInfo, target: str) -> str:
+    who = "the peer" if info.remote else "this side"
+    level = "application" if info.kind == "application" else "transport"
+    reason = printable(info.reason)
+    code = f"{level} code {info.code:#x}" + (f": {reason}" if reason else "")
+    return f"{who} closed the connection to {target} with {code}"
 
 
 def _target(remote: Address | None, where: str) -> str:

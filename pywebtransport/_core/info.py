@@ -22,11 +22,14 @@ _NS = 1e9
 class ConnectionInfo:
     """A snapshot of a connection. Times are in seconds, sizes in bytes.
 
-    ``packets_lost`` is None if the QUIC library does not report it.
+    ``packets_lost`` is None if the QUIC library does not report it. Over WebSocket, a packet is a
+    WebSocket message.
     """
 
     connection_id: str
     state: ConnectionState
+    transport: str | None = None
+    reliability: str = "pending"
     local_address: Address | None = None
     remote_address: Address | None = None
     established_at: float | None = None
@@ -62,6 +65,8 @@ def snapshot(connection: WebTransportConnection) -> ConnectionInfo:
     info = ConnectionInfo(
         connection_id=connection._id,
         state=connection._state,
+        transport=connection.transport,
+        reliability=connection.reliability,
         established_at=connection._established_at,
         closed_at=connection._closed_at,
         error_count=connection.error_count,

@@ -23,6 +23,7 @@ __all__ = [
     "session_memory",
     "takes_exchange",
     "takes_request",
+    "watch",
 ]
 
 _log = BoundedLog(logging.getLogger("pywebtransport.connection"), interval=10.0)
@@ -55,6 +56,11 @@ def process_figures() -> dict[str, int]:
         "out_of_order": library_bytes(),
         "closed": _pressure.closed,
     }
+
+
+def watch(connection: WebTransportConnection) -> None:
+    """Count a connection that is not one of the engine among those that may be closed."""
+    _pressure.watch(connection)
 
 
 def has_room(quic: Transport) -> bool:

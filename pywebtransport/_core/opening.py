@@ -328,13 +328,14 @@ def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -
     if unidirectional:
         count = connection._local_uni
     name = _OF_CONNECTION[unidirectional]
+    protocol = "QMux" if connection.transport == "websocket" else "QUIC"
     sessions = len(connection._sessions)
     return ReachedLimit(
         "the peer",
         name,
         value,
         count,
-        f"its limit for the connection, QUIC {name}, is {value} streams in total; {count} "
+        f"its limit for the connection, {protocol} {name}, is {value} streams in total; {count} "
         f"such streams of {sessions} session{'' if sessions == 1 else 's'} are open",
     )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
-from .._quic import QuicConnection, held_by_connections, library_bytes, unread_bytes
-from ..constants import ErrorCodes
+from .._quic import held_by_connections, library_bytes, unread_bytes
+from .._transport import Transport
 from ..utils._budget import ByteBudget
 from ..utils._logs import shared_log
 from ..utils._networks import client_network
@@ -61,7 +62,16 @@ class Pressure:
         # Another thread was asked to close them.
         self._asked: WeakSet[WebTransportConnection] = WeakSet()
         self._helps = False  # the last look found connections to close
+        # Connections that the engine does not know, and the loops that they belong to.
+        self._others: WeakKeyDictionary[WebTransportConnection, asyncio.AbstractEventLoop]
+        self._others = WeakKeyDictionary()
+        self._lock = threading.Lock()  # for ``_others``
         self._refused_since = self._refused_at = 0.0
+
+    def watch(self, connection: WebTransportConnection) -> None:
+        """Look at a connection that is not one of the engine, too; it belongs to this loop."""
+        with self._lock:
+            self._others[connection] = asyncio.get_running_loop()
 
     @property
     def total(self) -> int:
@@ -113,16 +123,28 @@ class Pressure:
         """Return a heap of the networks with connections that hold more than an equal share."""
         started = time.monotonic()
         connections = held_by_connections()
-        share = self._budget.limit // (len(connections) + 1)
+        with self._lock:
+            others = list(self._others.items())
+        share = self._budget.limit // (len(connections) + len(others) + 1)
         found: dict[str, _Network] = {}
+
+        def consider(
+            owner: WebTransportConnection,
+            quic: Transport,
+            loop: asyncio.AbstractEventLoop,
+            unread: int,
+        ) -> None:
+            held = unread + owner.memory_budget.used
+            if held > share:
+                found.setdefault(_network_of(owner, quic), _Network()).add(owner, loop, held)
+
         for quic, held in connections:
             owner = quic.handler.owner if isinstance(quic.handler, Driver) else None
-            if owner is None or owner._endpoint is None:
-                continue
-            held += owner.memory_budget.used
-            if held > share:
-                name = _network_of(owner, quic)
-                found.setdefault(name, _Network()).add(owner, owner._endpoint.loop, held)
+            if owner is not None and owner._endpoint is not None:
+                consider(owner, quic, owner._endpoint.loop, held)
+        for owner, loop in others:
+            if owner._quic is not None and not owner.is_closed:
+                consider(owner, owner._quic, loop, _unread_by(owner))
         networks = list(found.values())
         heapq.heapify(networks)
         ended = time.monotonic()
@@ -228,7 +250,16 @@ class _Network:
         return holder
 
 
-def _network_of(connection: WebTransportConnection, quic: QuicConnection) -> str:
+def _unread_by(connection: WebTransportConnection) -> int:
+    """Bytes in the streams of a connection."""
+    return sum(
+        stream._quic.buffered
+        for session in connection.sessions
+        for stream in session._streams.values()
+    )
+
+
+def _network_of(connection: WebTransportConnection, quic: Transport) -> str:
     """Return the network of the peer; servers have one, too."""
     address = quic.remote_address
     return connection.client_network or ("" if address is None else client_network(address[0]))
@@ -246,7 +277,7 @@ def _shed(connection: WebTransportConnection) -> None:
         for stream in session._streams.values()
         if stream._quic.buffered
     ]
-    driver.quic.close(ErrorCodes.H3_EXCESSIVE_LOAD, _REASON)
+    driver.layer.shed(_REASON)
     connection.flush_nowait()
     for stream in streams:
         stream.release()  # a reader gets the error of its session

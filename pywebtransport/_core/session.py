@@ -491,7 +491,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         effect at once; awaiting is optional. Does nothing if the session has ended.
 
         Args:
-            code: HTTP/3 error code of the reset, 0 to 2**62 - 1.
+            code: HTTP/3 error code of the reset, 0 to 2**62 - 1; not sent over WebSocket.
 
         Raises:
             ConfigurationError: ``code`` is out of range.

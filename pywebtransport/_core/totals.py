@@ -9,6 +9,7 @@ from ..utils._rounds import Round, Rounds
 from ..utils._turns import Turns
 
 if TYPE_CHECKING:
+    from .._transport import Transport
     from .connection import WebTransportConnection
 
 __all__ = ["ConnectionTotals", "spread", "traffic_counters"]
@@ -75,7 +76,7 @@ class ConnectionTotals:
         seen = self._seen.pop(connection, None)
         # Its sessions have ended: what they had not read counts as dropped.
         if seen is None and connection._quic is not None and not connection.sessions:
-            self._add(connection._quic.stats())
+            self._add(_figures(connection, connection._quic))
             self._unread += connection._receive_drops
             return
         seen = seen or _Seen()
@@ -144,7 +145,7 @@ class ConnectionTotals:
         """Correct the sums by what changed."""
         quic = connection._quic
         if quic is not None:
-            stats = quic.stats()
+            stats = _figures(connection, quic)
             self._correct(_COUNTED, stats, seen.counted, self._counted)
             self._correct(_PRESENT, stats, seen.present, self._present)
             rtt = stats["smoothed_rtt"]
@@ -180,6 +181,14 @@ class ConnectionTotals:
             elif value != before[index]:
                 sums[index] += value - before[index]
                 before[index] = value
+
+
+def _figures(connection: WebTransportConnection, quic: Transport) -> dict[str, int | None]:
+    """Return the statistics of a connection. What WebSocket does not have counts as 0."""
+    stats = quic.stats()
+    if connection.transport == "websocket":
+        return {name: value or 0 for name, value in stats.items()}
+    return stats
 
 
 def spread(values: list[float]) -> dict[str, float | None]:

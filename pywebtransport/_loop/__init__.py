@@ -1,4 +1,4 @@
-"""The only package that knows asyncio: sockets, timers and flushes of one QUIC endpoint."""
+"""The only package that knows asyncio: sockets and timers, of QUIC endpoints and over TCP."""
 
 from __future__ import annotations
 
@@ -14,16 +14,25 @@ from .sockets import (
     bind_udp_sockets,
     open_udp_socket,
 )
-from .steering import Steering
+from .steering import LbConfig, Steering
+from .tcp import HttpProxy, connect_proxy, dial
 from .tunnel import TunnelEndpoint
+from .websocket import LinkOptions, require_websockets
+from .websocket_client import ClientLink
+from .websocket_server import ServerLink
 
 __all__ = [
     "FALLBACK_DELAY",
     "BindAddress",
+    "ClientLink",
     "Endpoint",
     "Failures",
+    "HttpProxy",
+    "LbConfig",
+    "LinkOptions",
     "MemoryEndpoint",
     "RemoteAddress",
+    "ServerLink",
     "SharedPort",
     "Steering",
     "TunnelEndpoint",
@@ -33,7 +42,10 @@ __all__ = [
     "bind_shared",
     "bind_tcp_beside",
     "bind_udp_sockets",
+    "connect_proxy",
     "connect_staggered",
+    "dial",
     "open_udp_socket",
+    "require_websockets",
     "resolve",
 ]

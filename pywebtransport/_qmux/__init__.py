@@ -1,1 +1,4 @@
-"""QMux: streams and datagrams over a reliable connection, for networks without UDP. Sans-I/O."""
+"""QMux: the streams and datagrams of QUIC over a reliable byte stream.
+
+Sans-I/O: a :class:`Link` carries the records. It is a WebSocket, or TLS over TCP.
+"""

@@ -7,7 +7,15 @@ from typing import Any, Final, Protocol
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
-from .._transport import CloseInfo, Group, LayerSession, SessionEvents, Stream, Transport
+from .._transport import (
+    CloseInfo,
+    Group,
+    LayerSession,
+    SessionEvents,
+    Stream,
+    Transport,
+    Waiter,
+)
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ConfigurationError,
@@ -19,7 +27,7 @@ from ..exceptions import (
 )
 from ..h3._capsules import cut_reason
 from ..h3._error_codes import check_code
-from ..h3._fields import check_fields, check_rejection
+from ..h3._fields import CONNECTION_FIELDS, check_fields, check_rejection
 from ..h3._nothing import NO_HEADERS, NO_OWNER, NO_SESSION_EVENTS
 from ..h3._session_state import CLOSED, LIVE, H3SessionState
 from ..utils._text import printable
@@ -27,6 +35,8 @@ from ._names import Subprotocol, choose, protocols_of
 
 __all__ = ["ClientUpgrade", "QMuxSession", "ServerUpgrade", "SessionTransport"]
 
+_OF_WEBSOCKET: Final = "sec-websocket-"
+_OF_THE_CONNECTION: Final = {name.decode() for name in CONNECTION_FIELDS} | {"content-length"}
 _SWITCHING: Final = 101
 _ACCEPTED: Final = 200
 _BAD_REQUEST: Final = 400
@@ -45,16 +55,22 @@ class SessionTransport(Transport, Protocol):
     Attributes:
         on_ready: Called once when the peer's parameters are in.
         on_drain: Called when the peer asks this end to finish.
+        on_gone: Called once the link is gone, after this end has closed the connection.
     """
 
-    on_ready: Callable[[], None] | None
-    on_drain: Callable[[], None] | None
+    on_ready: Callable[[], object] | None
+    on_drain: Callable[[], object] | None
+    on_gone: Callable[[], object] | None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the link, if it is known."""
 
     def start(self, draft: int) -> None:
         """The link is a WebSocket with this draft of QMux: our parameters go out at once."""
 
-    def send_drain(self) -> None:
-        """Ask the peer to finish, if it understands that."""
+    def send_drain(self) -> bool:
+        """Ask the peer to finish; False: it would not understand."""
 
 
 class ServerUpgrade(Protocol):
@@ -107,6 +123,47 @@ class ClientUpgrade(Protocol):
         """
 
 
+class SessionEnd:
+    """The end of a session that this end closed, in the shape of a CONNECT stream.
+
+    The peer knows of it once the WebSocket is closed at both ends.
+    """
+
+    is_stopped = is_reset = False
+    buffered = 0
+
+    __slots__ = ("_acked_waiter", "_read_waiter", "is_closed")
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._acked_waiter: Waiter | None = None
+        self._read_waiter: Waiter | None = None
+
+    @property
+    def is_acked(self) -> bool:
+        """The peer knows of the end, or is gone."""
+        return self.is_closed
+
+    @property
+    def fin_received(self) -> bool:
+        """The peer has ended its side."""
+        return self.is_closed
+
+    def set_acked_waiter(self, waiter: Waiter | None) -> None:
+        self._acked_waiter = waiter
+
+    def set_read_waiter(self, waiter: Waiter | None) -> None:
+        self._read_waiter = waiter
+
+    def reached(self) -> None:
+        """The WebSocket is closed."""
+        self.is_closed = True
+        for waiter in (self._acked_waiter, self._read_waiter):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        self._acked_waiter = self._read_waiter = None
+
+
 class QMuxSession:
     """The session of a connection; created by ``QMuxSessions``.
 
@@ -129,13 +186,13 @@ class QMuxSession:
         offered_protocols: The application protocols that the client offers, in its order.
         application_protocol: What the server chose.
         draining: The peer asked this end to finish.
+        stream: What tells whether the peer knows of the end; None before this end closes.
     """
 
     # The compiled code asks for these shortcuts of HTTP/3, and takes the methods without them.
     stream_way = None
     datagram_way = None
     dialect = None
-    stream = None
 
     __slots__ = (
         "_datagram_limit",
@@ -165,6 +222,7 @@ class QMuxSession:
         "session_id",
         "state",
         "status",
+        "stream",
     )
 
     def __init__(
@@ -200,6 +258,7 @@ class QMuxSession:
         self.session_id = -1 if self.is_client else 0
         self.draining = False
         self._drain_sent = False
+        self.stream: SessionEnd | None = None
         self._is_ready = False  # the peer's parameters are in
         self._opened = [0, 0]  # streams, by bool(unidirectional)
         self._received = [0, 0]
@@ -274,7 +333,7 @@ class QMuxSession:
         """Client: the answer to the upgrade request has arrived."""
         if self.state is CLOSED:
             return
-        self.response_headers = headers
+        self.response_headers = headers = _without_upgrade(headers)
         if status != _SWITCHING:
             self.status = status
             self._refused(
@@ -317,6 +376,8 @@ class QMuxSession:
         if self.is_client and self.state is H3SessionState.CONNECTING:
             self.state = H3SessionState.DRAINING if self.draining else H3SessionState.OPEN
             self.events.session_established()
+        if self._drain_sent and self.is_live:
+            self._quic.send_drain()
         for unidirectional in (False, True):
             self.tell_streams_available(unidirectional)
         self.tell_datagram_writable()
@@ -415,6 +476,7 @@ class QMuxSession:
             self._waiting[unidirectional] = True
         else:
             self._opened[unidirectional] += 1
+            stream.open_in(self.group, b"")  # the peer hears of it, even before its first bytes
         return stream
 
     def stream_arrived(self, stream: Stream) -> None:
@@ -428,8 +490,9 @@ class QMuxSession:
         self.events.stream_received(stream, unidirectional)
 
     def stream_finished(self, stream: Any, unidirectional: bool) -> None:
-        """The application is done with a stream: the connection counts it."""
-        stream.release()
+        """The application is done with a stream: the peer may open another one."""
+        if stream.is_reset:  # the error that says so was not read
+            stream.release()
 
     def tell_streams_available(self, unidirectional: bool) -> None:
         """The peer allows more streams: tell a caller that was refused."""
@@ -505,7 +568,8 @@ class QMuxSession:
             raise self._error("the session is closed")
         if not self._drain_sent:
             self._drain_sent = True
-            self._quic.send_drain()
+            if self._is_ready:  # otherwise it is not known whether the peer understands it
+                self._quic.send_drain()
 
     def tell_draining(self) -> None:
         """The peer asks this end to finish; reported once."""
@@ -534,7 +598,9 @@ class QMuxSession:
             return
         reason = cut_reason(reason).decode()
         if self.is_live:
+            self.stream = end = SessionEnd()
             self._end()
+            self._quic.on_gone = end.reached
             self._quic.close(code, reason)
         else:
             self._withdraw()
@@ -625,13 +691,22 @@ def check_upgrade_fields(headers: HeadersToSend) -> HeaderMap:
     """
     fields = check_fields(headers)
     for name in fields:
-        if name.startswith("sec-websocket-"):
+        if name.startswith(_OF_WEBSOCKET):
             raise ConfigurationError(
                 f'header "{printable(name)}": cannot be set on a session over WebSocket',
                 config_key="headers",
                 config_value=name,
             )
     return fields
+
+
+def _without_upgrade(headers: HeaderMap) -> HeaderMap:
+    """Return the fields of an answer that are not about the connection itself."""
+    return HeaderMap(
+        (name, value)
+        for name, value in headers.lines
+        if name not in _OF_THE_CONNECTION and not name.startswith(_OF_WEBSOCKET)
+    )
 
 
 def _nothing() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from .._states import HeadersToSend
 from .._transport import CloseInfo, LayerSession, SessionEvents
-from ..exceptions import ClientError, ConnectionError, SessionError
+from ..exceptions import ClientError, ConnectionError, SessionError, WebTransportError
 from ..h3._fields import check_fields, check_target
-from ..h3._nothing import NO_CONNECTION_EVENTS
+from ..h3._nothing import NO_CONNECTION_EVENTS, NO_HEADERS
 from ._names import check_protocols, format_offer, parse_offer
 from ._session import (
     ClientUpgrade,
@@ -26,6 +26,8 @@ from ._session import (
 
 __all__ = ["QMuxEvents", "QMuxSessions"]
 
+_BAD_REQUEST: Final = 400
+_INTERNAL_ERROR: Final = 0x01  # of QUIC
 _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
@@ -42,8 +44,8 @@ class QMuxSessions:
     Args:
         quic: The QMux connection.
         events: Receives the events.
-        request: Server: the upgrade request that waits for its answer.
-        upgrade: Client: sends such a request.
+        upgrade: Server: the upgrade request that waits for its answer. Client: sends one.
+        is_client: This end is the client.
         legacy: Server: accept the older framing, too.
 
     Attributes:
@@ -63,6 +65,7 @@ class QMuxSessions:
 
     __slots__ = (
         "_closed",
+        "_ending",
         "_events",
         "_is_used",
         "_legacy",
@@ -79,18 +82,19 @@ class QMuxSessions:
         self,
         quic: SessionTransport,
         events: QMuxEvents,
+        upgrade: ServerUpgrade | ClientUpgrade,
         *,
-        request: ServerUpgrade | None = None,
-        upgrade: ClientUpgrade | None = None,
+        is_client: bool,
         legacy: bool = False,
     ) -> None:
         self.quic = quic
         self._events = events
-        self._request = request
-        self._upgrade = upgrade
+        self._request = None if is_client else cast("ServerUpgrade", upgrade)
+        self._upgrade = cast("ClientUpgrade", upgrade) if is_client else None
         self._legacy = legacy
         self.session: QMuxSession | None = None
         self.loss: Exception | None = None
+        self._ending: QMuxSession | None = None
         self._is_used = False  # a session was requested
         self._was_answered = False  # with something else than a session
         self._closed = False
@@ -106,6 +110,12 @@ class QMuxSessions:
         if request is None or self._is_used or self._closed:
             return
         self._is_used = True
+        offered = parse_offer(request.offered, legacy=self._legacy)
+        if not offered:
+            # No answer but a refusal would be valid.
+            request.reject(_BAD_REQUEST, NO_HEADERS)
+            self._was_answered = True
+            return
         session = QMuxSession(
             self.quic,
             request,
@@ -113,7 +123,7 @@ class QMuxSessions:
             path=request.path,
             origin=request.origin,
             request_headers=request.headers,
-            offered=parse_offer(request.offered, legacy=self._legacy),
+            offered=offered,
             over=self._session_over,
         )
         self.session = session
@@ -169,6 +179,12 @@ class QMuxSessions:
         then()
 
     # Facts.
+
+    @property
+    def failure(self) -> WebTransportError | None:
+        """What ended the link, if it is known."""
+        failure = self.quic.failure
+        return failure if isinstance(failure, WebTransportError) else None
 
     def streams_opened(self, unidirectional: bool) -> int:
         """Return how many streams of a kind were opened here."""
@@ -254,13 +270,15 @@ class QMuxSessions:
         session, self.session = self.session, None
         if session is not None:
             self._opened = (session.streams_opened(False), session.streams_opened(True))
+            self._ending = session
             self._was_answered = session.status not in (None, 200)
 
     # The end.
 
     def closing_sessions(self) -> Sequence[LayerSession]:
-        """Return nothing: the end of the session is that of the connection, which waits for it."""
-        return ()
+        """Return the session if this end has closed it, and the peer may not know yet."""
+        ending = self._ending
+        return () if ending is None or ending.stream is None else (ending,)
 
     def send_goaway(self) -> None:
         """Ask the peer to finish, if it understands that."""
@@ -279,3 +297,11 @@ class QMuxSessions:
         if self.session is not None:
             self.session.close(0, reason)
         self.quic.close(0, reason)
+
+    def shed(self, reason: str) -> None:
+        """Close the connection, because it takes more than its share.
+
+        Args:
+            reason: A reason for the peer.
+        """
+        self.quic.close(_INTERNAL_ERROR, reason, application=False)

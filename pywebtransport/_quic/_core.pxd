@@ -1,5 +1,6 @@
 # Layout of the classes of _core; each is defined in the .pxi file of its name.
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -276,9 +277,8 @@ cdef class QuicConnection:
     cdef int _fact(self, int kind, object payload) except -1
 
 
-cdef class QuicStream:
-    cdef qe_stream *_c
-    cdef QuicConnection _conn
+# A stream of any transport, see transport_stream.pxi.
+cdef class TransportStream:
     cdef RecvBuffer _in
     cdef uint32_t _flags
     cdef int64_t _id
@@ -287,44 +287,73 @@ cdef class QuicStream:
     cdef uint64_t _reset_code
     cdef uint64_t _stop_code
     cdef uint64_t _uncredited    # bytes at the front whose credit was returned before
-    cdef uint64_t _pending_credit
-    cdef uint64_t _header_left   # bytes of the group's header that were not consumed
-    cdef QuicGroup _group
-    cdef Py_ssize_t _place       # in the list of its connection; -1: not in it
     cdef object _sink
     cdef object _tag
     # The object for the application, which forgets itself here when it goes: see _free_port().
     cdef PyObject *_port
-    cdef public object on_closed  # called once, when the handle is dead
+    cdef public object on_closed  # called once, when it is closed
     cdef object _read_waiter
     cdef object _write_waiter
     cdef object _acked_waiter
     cdef object __weakref__
 
     cpdef object skip(self, Py_ssize_t n)
+    @cython.final
+    cdef int _wait_read(self, object waiter) except -1
+    @cython.final
+    cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1
+    @cython.final
+    cdef int _consume(self, uint64_t n) except -1
+    @cython.final
+    cdef int _drop_input(self) except -1
+    @cython.final
+    cdef int _app_done(self) except -1
+    @cython.final
+    cdef bint _is_readable(self) noexcept
+    @cython.final
+    cdef int _check_readable(self) except -1
+    @cython.final
+    cdef int _check_writable(self) except -1
+    @cython.final
+    cdef StreamPort _get_port(self)
+    @cython.final
+    cdef bytes _take(self, size_t n)
+    @cython.final
+    cdef object _read_now(self, Py_ssize_t n)
+    # What subclasses have.
+    cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1
+    cdef int _mark_ready(self) except -1
+    cdef int _give_credit(self, uint64_t n) except -1
+    cdef int _input_done(self) except -1
+    cdef object _conn_ended(self, str what)
+
+
+cdef class QuicStream(TransportStream):
+    cdef qe_stream *_c
+    cdef QuicConnection _conn
+    cdef uint64_t _pending_credit
+    cdef uint64_t _header_left   # bytes of the group's header that were not consumed
+    cdef QuicGroup _group
+    cdef Py_ssize_t _place       # in the list of its connection; -1: not in it
+
     cdef int _open_in(self, QuicGroup group, bytes header) except -1
     cdef int _join(self, QuicGroup group, uint64_t send_size, uint64_t recv_size) except -1
-    cdef int _wait_read(self, object waiter) except -1
-    cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1
-    cdef int _mark_ready(self) except -1
     cdef int _mark_writable(self) except -1
-    cdef int _consume(self, uint64_t n) except -1
     cdef int _count_consumed(self, uint64_t n) except -1
     cdef uint64_t _body_held(self) noexcept
     cdef int _leave_engine(self) except -1
-    cdef int _drop_input(self) except -1
-    cdef int _app_done(self) except -1
     cdef int _give_stream_credit(self) except -1
     cdef int _wake_all(self) except -1
-    cdef bint _is_readable(self) noexcept
-    cdef int _check_readable(self) except -1
-    cdef int _check_writable(self) except -1
-    cdef object _conn_ended(self, str what)
-    cdef StreamPort _get_port(self)
-    cdef bytes _take(self, size_t n)
-    cdef object _read_now(self, Py_ssize_t n)
     cdef int _written(self, Py_ssize_t n) except -1
-    cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1
+
+
+cdef class PlainStream(TransportStream):
+    cdef int _note(self, uint32_t news) except -1
+    cdef int _note_writers(self) except -1
+    cdef bint _may_write_on(self) except -1
+    cdef int _tell_readers(self) except -1
+    cdef int _tell_writers(self) except -1
+    cdef int _tell_end(self) except -1
 
 
 # Awaitables without coroutine frames: see verbs.pxi.
@@ -389,12 +418,12 @@ cdef class SessionPort:
     cdef public Py_ssize_t _max_streams
     cdef object __weakref__
 
-    cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1
+    cdef int _stream_received(self, TransportStream stream, bint unidirectional) except -1
     cdef Py_ssize_t _get_low_water(self) except? -1
     cdef int _list_stream(self, StreamPort stream) except -1
     cpdef StreamPort _take_stream(self, bint bidirectional, bint unidirectional)
-    cpdef StreamPort _add_stream(self, QuicStream quic)
-    cpdef QuicStream _try_open(self, bint unidirectional)
+    cpdef StreamPort _add_stream(self, TransportStream quic)
+    cpdef TransportStream _try_open(self, bint unidirectional)
     cpdef object _remove_stream(self, StreamPort stream)
 
 
@@ -404,7 +433,7 @@ cdef class StreamPort:
     cdef object _weak_port     # in its place, once the session has ended
     cdef OpenPorts _list       # that it is in, if it is in one
     cdef PortNode _node        # its place there
-    cdef public QuicStream _quic
+    cdef public TransportStream _quic
     cdef public object _error
     cdef public object _stats
     cdef public object _closed_at

@@ -8,7 +8,7 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 from .._transport import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
@@ -18,6 +18,7 @@ GNUTLS_VERSION: Final[str]
 QLOG_SUPPORTED: Final[bool]
 
 _Buffer = bytes | bytearray | memoryview
+_T = TypeVar("_T")
 
 @final
 class CloseInfo:
@@ -65,6 +66,13 @@ class EagerTurn:
         if it is done there, and otherwise as if it were an ``asyncio.Future``.
 
         It is shaped like one, but no subclass.
+        """
+    def run(self, work: Callable[[_T], object], argument: _T) -> None:
+        """Call ``work(argument)``, for a transport in Python; then tasks continue whose futures
+        are done because of it, as within ``QuicEndpoint.receive()``.
+
+        At least one of them does; those for which there is no time here continue in the next turn
+        of the event loop.
         """
 
 @final
@@ -267,17 +275,18 @@ class QuicConnection:
     @property
     def peer_max_datagram_frame_size(self) -> int: ...
 
-@final
-class QuicStream:
-    """One QUIC stream: received bytes are owned here, bytes to send by the engine."""
+class TransportStream:
+    """A stream of any transport: what it has received, its state, and who waits for it."""
 
-    sink: (
-        Callable[[QuicStream], object] | None
-    )  # called at each ready turn; None: only waiters are woken
     on_closed: (
-        Callable[[QuicStream], object] | None
+        Callable[[Any], object] | None
     )  # once, in the deliver phase, when is_closed became True
     tag: Any  # free slot for the layer above
+    # Called at each ready turn; None: only waiters are woken.
+    @property
+    def sink(self) -> Callable[[Any], object] | None: ...
+    @sink.setter
+    def sink(self, value: Callable[[Any], object] | None) -> None: ...
     @property
     def stream_id(self) -> int: ...
     @property
@@ -285,9 +294,7 @@ class QuicStream:
     @property
     def is_local(self) -> bool: ...
     @property
-    def connection(self) -> QuicConnection: ...
-    @property
-    def is_closed(self) -> bool: ...  # both directions done in the engine, or the connection ended
+    def is_closed(self) -> bool: ...  # both directions done, or the connection ended
 
     # receiving side
     @property
@@ -320,12 +327,6 @@ class QuicStream:
 
     # sending side
     @property
-    def queued(self) -> int: ...  # accepted, not yet in a packet
-    @property
-    def is_crowded(self) -> bool: ...  # the connection, or the endpoint, has too much queued
-    @property
-    def unacked(self) -> int: ...
-    @property
     def bytes_written(self) -> int: ...
     @property
     def fin_written(self) -> bool: ...
@@ -338,6 +339,23 @@ class QuicStream:
         """Bytes or a FIN can be written: alive, not finished, reset or stopped."""
     @property
     def is_acked(self) -> bool: ...  # all bytes and FIN acknowledged
+    def set_acked_waiter(self, waiter: Waiter | None) -> None: ...
+    def release(self) -> None:
+        """The application is done: buffered bytes are dropped and credited. The peer gets credit
+        for a new stream once both the transport and the application are done with this one."""
+
+@final
+class QuicStream(TransportStream):
+    """One QUIC stream: received bytes are owned here, bytes to send by the engine."""
+
+    @property
+    def connection(self) -> QuicConnection: ...
+    @property
+    def queued(self) -> int: ...  # accepted, not yet in a packet
+    @property
+    def is_crowded(self) -> bool: ...  # the connection, or the endpoint, has too much queued
+    @property
+    def unacked(self) -> int: ...
     def write(self, data: _Buffer, fin: bool = False) -> int:
         """Queue bytes; returns ``queued`` after. Large ``bytes`` are pinned, others copied.
 
@@ -345,7 +363,6 @@ class QuicStream:
         """
     def set_write_waiter(self, waiter: Waiter | None) -> None:
         """Woken once when queued falls to the low-water mark, on STOP_SENDING, or at the end."""
-    def set_acked_waiter(self, waiter: Waiter | None) -> None: ...
     def hold_for(self, until: QuicStream) -> None:
         """A reset or stop asked for from now on is sent only when the end of ``until``, FIN or
         reset, was sent; or a probe timeout later, if the peer gives no credit for that end."""
@@ -360,9 +377,58 @@ class QuicStream:
     def join_group(self, group: QuicGroup, send_header: int, recv_header: int) -> None: ...
     def open_in(self, group: QuicGroup, header: bytes) -> None: ...
     def accept_in(self, group: QuicGroup, header_size: int) -> None: ...
-    def release(self) -> None:
-        """The application is done: buffered bytes are dropped and credited. The peer gets credit
-        for a new stream once both the engine and the application are done with this one."""
+
+class PlainStream(TransportStream):
+    """The stream of a transport in Python, which subclasses this.
+
+    The transport calls the first group of methods. It delivers in two steps, as QUIC does: while
+    it processes what arrived, each stream with news calls its ``has_news()``; afterwards, the
+    transport calls ``deliver()`` of these streams.
+    """
+
+    def __init__(self, stream_id: int, *, is_local: bool, is_unidirectional: bool) -> None: ...
+
+    # What the transport calls.
+    def feed(self, data: _Buffer, fin: bool) -> None:
+        """Bytes arrived, in order (copied); after ``release()`` or a stop, they are consumed."""
+    def peer_reset(self, code: int) -> None:
+        """The peer reset the stream. Ignored after a FIN: everything has arrived before it."""
+    def peer_stopped(self, code: int) -> None:
+        """The peer does not want what is written."""
+    def finish_written(self, n: int, fin: bool) -> None:
+        """n bytes were queued by ``write()``, and the end of the stream if ``fin``."""
+    def mark_reset_sent(self) -> None: ...
+    def mark_stop_sent(self) -> None:
+        """Reading was stopped: drops what is buffered."""
+    def mark_acked(self) -> None:
+        """The peer has all bytes and the FIN, as far as the transport can know."""
+    def close_stream(self) -> None:
+        """Both directions are done, or the connection ended."""
+    def deliver(self) -> None:
+        """Call the sink, wake waiters, and call ``on_closed`` once the stream is closed.
+
+        Everything is delivered, whatever a callback raises; then its exception is raised.
+        """
+    def check_writable(self) -> None:
+        """For ``write()``: raise StreamStoppedError or StreamError if nothing can be written."""
+    def set_write_waiter(self, waiter: Waiter | None) -> None:
+        """Woken by ``deliver()`` when there is ``write_room()``, or nothing to wait for."""
+
+    # What the subclass has.
+    def consumed(self, n: int) -> None:
+        """n more bytes do not need room any more: give credit for them."""
+    def input_done(self) -> None:
+        """The application has seen the end of the receiving side, or wants nothing more (once)."""
+    def has_news(self) -> None:
+        """Call ``deliver()`` in this turn, or soon. Called once until it is."""
+    def write(self, data: _Buffer, fin: bool = False) -> int: ...
+    def write_room(self) -> bool:
+        """Whether ``queued`` is at most the low-water mark."""
+    def connection_error(self, what: str) -> dict[str, Any]:
+        """Details of the StreamError when ``what`` is not possible because the connection ended.
+
+        ``reason`` and ``remote`` among them go to its attributes.
+        """
 
 class ConnectionPort:
     """What sessions need of their connection: the base of the connection class in ``_core``."""

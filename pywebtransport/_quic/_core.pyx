@@ -9,7 +9,9 @@ One extension module, one file per class:
 - settings.pxi    dict -> qe_settings, statistics -> dict
 - buffers.pxi     received bytes
 - memory.pxi      what all connections hold, and the limit
-- tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
+- tls.pxi, sock.pxi, group.pxi, connection.pxi, endpoint.pxi
+- transport_stream.pxi   what streams of all transports have
+- stream.pxi, plain_stream.pxi   streams of the engine, and of a transport in Python
 - callbacks.pxi   the functions that the engine calls
 - eager.pxi       tasks that continue in the turn that wakes them
 - slots.pxi       attributes of Python classes, read like those of compiled ones
@@ -91,11 +93,13 @@ include "memory.pxi"
 include "tls.pxi"
 include "sock.pxi"
 include "group.pxi"
+include "eager.pxi"
+include "transport_stream.pxi"
 include "stream.pxi"
+include "plain_stream.pxi"
 include "connection.pxi"
 include "callbacks.pxi"
 include "endpoint.pxi"
-include "eager.pxi"
 include "slots.pxi"
 include "verbs.pxi"
 include "stream_port.pxi"

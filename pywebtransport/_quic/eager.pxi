@@ -13,6 +13,7 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
     ctypedef void (*destructor)(PyObject *) noexcept
+    ctypedef void (*freefunc)(void *) noexcept
     ctypedef int (*inquiry)(PyObject *) noexcept
     ctypedef PyObject *(*getattrofunc)(PyObject *, PyObject *) noexcept
     ctypedef PyObject *(*ternaryfunc)(PyObject *, PyObject *, PyObject *) noexcept
@@ -20,6 +21,9 @@ cdef extern from "Python.h":
         sendfunc am_send
     ctypedef struct PyTypeObject:
         PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
+        PyObject *(*tp_alloc)(PyTypeObject *, Py_ssize_t) except NULL
+        freefunc tp_free
+        Py_ssize_t tp_basicsize
         unsigned int tp_version_tag
         iternextfunc tp_iternext
         destructor tp_dealloc
@@ -41,6 +45,10 @@ cdef extern from "Python.h":
     int PyUnicode_CHECK_INTERNED(PyObject *text) noexcept
     int PyUnicode_CompareWithASCIIString(PyObject *text, const char *other) noexcept
     void PyErr_SetObject(object kind, object value) noexcept
+
+cdef enum:
+    RUN_SLICE = 2_000_000      # nanoseconds for the tasks that run() lets continue
+    RUN_MOST = 128             # and how many they are
 
 cdef enum:
     E_WAITING
@@ -74,6 +82,14 @@ cdef class EagerTurn:
             # In debug mode, the loop reports slow callbacks by name: it has to see each task.
             turn = _eager_turns[loop] = EagerTurn(not loop.get_debug())
         return turn
+
+    def run(self, work, argument):
+        cdef bint opened = self._open()
+        try:
+            work(argument)
+        finally:
+            if opened:
+                self._close(_clock() + RUN_SLICE, RUN_MOST)
 
     cpdef EagerFuture create_future(self, loop):
         cdef EagerFuture future = EagerFuture.__new__(EagerFuture)

@@ -894,11 +894,7 @@ cdef class QuicEndpoint:
 
     cdef int _wake(self, object waiter) except -1:
         try:
-            if isinstance(waiter, EagerFuture):
-                if (<EagerFuture>waiter)._state == E_WAITING:
-                    (<EagerFuture>waiter)._settle(E_DONE, None)
-            elif not waiter.done():
-                waiter.set_result(None)
+            _wake_waiter(waiter)
         except BaseException as exc:
             self._report(exc)
         return 0

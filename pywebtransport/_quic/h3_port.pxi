@@ -134,7 +134,7 @@ cdef QuicStream _open_on(object session, bint unidirectional):
     return stream
 
 
-cdef bint _finish_on(object session, QuicStream stream, object stream_id,
+cdef bint _finish_on(object session, TransportStream stream, object stream_id,
                      bint unidirectional) except -1:
     """As H3Session.stream_finished(); return whether it was done."""
     cdef dict streams

@@ -10,7 +10,7 @@ cdef class PiecesVerb(Verb):
     cdef object _piece(self, Py_ssize_t size):
         """Return what can be read now, b"" at the end; None: wait for ``_future``, call again."""
         cdef StreamPort stream = self._stream
-        cdef QuicStream quic = stream._quic
+        cdef TransportStream quic = stream._quic
         cdef EagerFuture future = self._future
         cdef bytes data
         if future is not None:

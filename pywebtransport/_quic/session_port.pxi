@@ -79,11 +79,11 @@ cdef class SessionPort:
         self._open._count += 1
         return 0
 
-    def stream_received(self, QuicStream stream not None, bint unidirectional):
+    def stream_received(self, TransportStream stream not None, bint unidirectional):
         """The peer opened a stream (deliver phase)."""
         self._stream_received(stream, unidirectional)
 
-    cdef int _stream_received(self, QuicStream stream, bint unidirectional) except -1:
+    cdef int _stream_received(self, TransportStream stream, bint unidirectional) except -1:
         self._arrivals += 1
         attached = _create_stream(
             _class_get(&_c_receive_type if unidirectional else &_c_bidirectional_type, self), self,
@@ -129,7 +129,7 @@ cdef class SessionPort:
         stream._arrival = 0  # it belongs to the application now
         if self._close_info is not None:
             stream._port = self  # see _end_stream in _core/ending.py
-        if stream._quic._c == NULL:
+        if stream._quic._flags & F_CLOSED:
             StreamPort._check_done(stream)
         return stream
 
@@ -139,17 +139,17 @@ cdef class SessionPort:
     def _create_unidirectional_stream(self, *, timeout=None, send_order=0):
         return _new_open(self, True, timeout, send_order)
 
-    cpdef StreamPort _add_stream(self, QuicStream quic):
+    cpdef StreamPort _add_stream(self, TransportStream quic):
         """Create the object for a stream that this end opened."""
         cdef bint unidirectional = quic._flags & F_UNI != 0
         return _create_stream(
             _class_get(&_c_send_type if unidirectional else &_c_bidirectional_type, self), self,
             quic, not unidirectional, 0)
 
-    cpdef QuicStream _try_open(self, bint unidirectional):
+    cpdef TransportStream _try_open(self, bint unidirectional):
         """Open a stream now; return None if a limit of the peer or a local limit is reached."""
         cdef ConnectionPort connection = self._connection
-        cdef QuicStream quic
+        cdef TransportStream quic
         if (self._counted_local >= self._max_streams
                 or connection._local_streams >= connection._max_local_streams):
             return None
@@ -169,7 +169,7 @@ cdef class SessionPort:
 
     cpdef object _remove_stream(self, StreamPort stream):
         """A stream is completely done. If the peer opened it, the peer may open another one."""
-        cdef QuicStream quic = stream._quic
+        cdef TransportStream quic = stream._quic
         cdef ConnectionPort connection
         cdef bint unidirectional = quic._flags & F_UNI != 0
         figures = stream._stats
@@ -218,7 +218,7 @@ cdef class OpenVerb(Verb):
 
     cdef object _advance(self):
         cdef SessionPort session = self._session
-        cdef QuicStream quic = None
+        cdef TransportStream quic = None
         if (self._timeout is None and self._send_order is _ZERO
                 and session._state is not _CLOSING and session._state is not _CLOSED
                 and not session._connection._stream_gates):

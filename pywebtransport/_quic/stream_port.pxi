@@ -20,7 +20,7 @@ cdef double _monotonic() except -1.0:
     return 1e-9 * <double>_clock() if clock is _system_clock else <double>clock()
 
 
-cdef StreamPort _create_stream(object cls, SessionPort session, QuicStream quic, bint is_readable,
+cdef StreamPort _create_stream(object cls, SessionPort session, TransportStream quic, bint is_readable,
                                Py_ssize_t arrival):
     """Create an object of a subclass of StreamPort, without its __new__."""
     cdef StreamPort self = <StreamPort>(<PyTypeObject *>StreamPort).tp_new(
@@ -45,7 +45,7 @@ cdef void _free_port(PyObject *port) noexcept:
     of weak references, which are objects themselves.
     """
     cdef OpenPorts ports = (<StreamPort>port)._list
-    cdef QuicStream quic = (<StreamPort>port)._quic
+    cdef TransportStream quic = (<StreamPort>port)._quic
     if ports is not None:
         _unlist(&(<StreamPort>port)._node)
         ports._count -= 1
@@ -86,12 +86,12 @@ cdef class StreamPort:
 
     def __del__(self):
         """The last reference is gone: the session ends the stream, unless it has ended."""
-        cdef QuicStream quic = self._quic
+        cdef TransportStream quic = self._quic
         cdef SessionPort session = self._port  # None: it has ended, see _loosen()
         if (self._done or self._error is not None or session is None
                 or session._close_info is not None):
             return
-        if (self._receive_done and quic._flags & F_FIN_WRITTEN and quic._c != NULL
+        if (self._receive_done and quic._flags & (F_FIN_WRITTEN | F_CLOSED) == F_FIN_WRITTEN
                 and quic._port == <PyObject *>self):
             # Only an acknowledgement is missing.
             orphans = session._orphans
@@ -160,7 +160,7 @@ cdef class StreamPort:
     cpdef object _finish_receive(self):
         if not self._receive_done:
             self._receive_done = True
-            if self._quic._c == NULL:
+            if self._quic._flags & F_CLOSED:
                 StreamPort._check_done(self)
 
     # ------------------------------------------------------------------ sending
@@ -185,9 +185,9 @@ cdef class StreamPort:
         self._finish_now()
 
     cdef int _finish_now(self) except -1:
-        cdef QuicStream quic = self._quic
-        if (self._get_session()._close_info is not None or self._reset_sent or quic._c == NULL
-                or quic._flags & (F_FIN_WRITTEN | F_STOPPED | F_RESET_SENT)):
+        cdef TransportStream quic = self._quic
+        if (self._get_session()._close_info is not None or self._reset_sent
+                or quic._flags & (F_CLOSED | F_FIN_WRITTEN | F_STOPPED | F_RESET_SENT)):
             return 0
         try:
             if self._rest is not None:
@@ -208,9 +208,9 @@ cdef class StreamPort:
 
     cpdef object _check_done(self):
         """Detach from the session once both the engine and the application are done."""
-        cdef QuicStream quic = self._quic
+        cdef TransportStream quic = self._quic
         cdef SessionPort session
-        if (self._done or quic._c != NULL
+        if (self._done or not quic._flags & F_CLOSED
                 or self._arrival):  # not accepted yet: the peer gets no credit for another one
             return
         session = self._get_session()
@@ -230,12 +230,12 @@ cdef class StreamPort:
             self._tell_closed()
 
 
-def _tell_port(QuicStream quic not None):
+def _tell_port(TransportStream quic not None):
     """The engine is done with a stream (deliver phase)."""
     _port_closed(quic)
 
 
-cdef int _port_closed(QuicStream quic) except -1:
+cdef int _port_closed(TransportStream quic) except -1:
     cdef StreamPort stream = quic._get_port()
     if stream is not None:
         StreamPort._check_done(stream)

@@ -12,8 +12,6 @@
 # the next call: that costs a third of creating and freeing them.
 
 cdef extern from "Python.h":
-    PyObject *PyObject_Init(PyObject *memory, PyTypeObject *kind) noexcept
-    void PyObject_GC_Track(PyObject *value) noexcept
     void PyObject_GC_UnTrack(PyObject *value) noexcept
     int PyObject_GC_IsFinalized(PyObject *value) noexcept
     int PyObject_CallFinalizerFromDealloc(PyObject *value) noexcept

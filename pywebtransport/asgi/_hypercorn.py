@@ -30,10 +30,11 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
 from ..server._accepting import Place
-from ..server._front import FrontOptions, abort, end_connections
+from ..server._front import FrontOptions, end_connections
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
+from ..utils._tcp import abort
 from ..utils._turns import Turns
 from ._deflate import Deflate
 from ._driver_options import DriverOptions

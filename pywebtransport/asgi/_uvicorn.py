@@ -17,8 +17,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..server._accepting import Place
-from ..server._front import FrontOptions, abort, end_connections
+from ..server._front import FrontOptions, end_connections
 from ..utils._stuck import end_tasks
+from ..utils._tcp import abort
 from ..utils._turns import Turns
 from ._driver_options import DriverOptions
 from ._targets import split_absolute, with_host

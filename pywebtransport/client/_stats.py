@@ -18,6 +18,10 @@ class ClientStats:
     idle timeout. ``addresses_failed`` counts addresses of a host that failed while another one
     worked. ``requests_retried`` counts session requests that were sent again because the server had
     not processed them.
+
+    ``sessions_by_quic`` and ``sessions_by_websocket`` count sessions by their transport.
+    ``fallbacks_tried`` counts connections that were also tried by TCP, ``fallbacks_won`` those that
+    were made by TCP.
     """
 
     created_at: float = field(default_factory=get_timestamp)
@@ -30,6 +34,10 @@ class ClientStats:
     connections_lost: int = 0
     addresses_failed: int = 0
     requests_retried: int = 0
+    sessions_by_quic: int = 0
+    sessions_by_websocket: int = 0
+    fallbacks_tried: int = 0
+    fallbacks_won: int = 0
 
     @property
     def avg_connect_time(self) -> float:
@@ -43,9 +51,13 @@ class ClientStats:
         finished = self.connections_successful + self.connections_failed
         return self.connections_successful / finished if finished else 1.0
 
-    def record(self, seconds: float) -> None:
-        """Count a successful attempt that took ``seconds``."""
+    def record(self, seconds: float, transport: str = "quic") -> None:
+        """Count a successful attempt that took ``seconds``, by ``quic`` or ``websocket``."""
         self.connections_successful += 1
+        if transport == "websocket":
+            self.sessions_by_websocket += 1
+        else:
+            self.sessions_by_quic += 1
         self.total_connect_time += seconds
         self.min_connect_time = min(self.min_connect_time, seconds)
         self.max_connect_time = max(self.max_connect_time, seconds)
@@ -56,7 +68,8 @@ class ClientStats:
         Returns:
             ``created_at`` (seconds since the epoch), ``uptime``; ``connections``:
             ``attempted``, ``successful``, ``failed``, ``success_rate``, ``lost``,
-            ``addresses_failed``, ``requests_retried``; ``performance``:
+            ``addresses_failed``, ``requests_retried``; ``transports``: ``quic`` and ``websocket``
+            (sessions), ``fallbacks_tried``, ``fallbacks_won``; ``performance``:
             ``avg_connect_time``, ``min_connect_time``, ``max_connect_time`` (0.0 each
             before the first success), ``total_connect_time``.
         """
@@ -71,6 +84,12 @@ class ClientStats:
                 "lost": self.connections_lost,
                 "addresses_failed": self.addresses_failed,
                 "requests_retried": self.requests_retried,
+            },
+            "transports": {
+                "quic": self.sessions_by_quic,
+                "websocket": self.sessions_by_websocket,
+                "fallbacks_tried": self.fallbacks_tried,
+                "fallbacks_won": self.fallbacks_won,
             },
             "performance": {
                 "avg_connect_time": self.avg_connect_time,

@@ -7,11 +7,13 @@ import builtins
 import itertools
 import logging
 import random
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from .._core.endpoint import client_endpoint
+from .._core.fallback import establish_over
 from .._core.opening import request_delay
 from .._core.settings import client_tls, h3_options, request_fields
 from .._core.totals import ConnectionTotals
@@ -40,13 +42,15 @@ from ..utils._logs import apply_log_level, shared_log
 from ..utils._rounds import Round
 from ..utils._tasks import named
 from ..utils._text import printable_path
-from ..utils._urls import parse_webtransport_url
+from ..utils._urls import parse_webtransport_url, without_password
 from ._connecting import DIRECT, Connecting, ConnectOverrides, Progress
 from ._credentials import Credentials
+from ._fallback import QUIC_HINT, Fallback
 from ._stats import ClientStats
 from .reconnecting import ReconnectingClient
 
 if TYPE_CHECKING:
+    from .._loop import RemoteAddress
     from .._quic import QuicTls
     from ..h3._options import H3Options
 
@@ -62,6 +66,15 @@ class WebTransportClient(EventEmitter):
     ``config.allow_pooling``, connections to the same authority. Use as
     ``async with WebTransportClient(config=...) as client:``; leaving the block
     closes every session.
+
+    **Networks without UDP.** With ``config.fallback="websocket"``, the client also connects by TCP
+    when QUIC has not succeeded after ``config.fallback_delay`` seconds, or has failed because of
+    the network. The first transport that completes its handshake is used, and the other one is
+    closed. Only then is the session requested, so the server sees one request. There is no fallback
+    after an answer of the server, such as a status of 403, or a certificate that is not accepted. A
+    client remembers for ten minutes which servers it reached by TCP, and connects to them by both
+    at the same time. ``session.transport`` is ``quic`` or ``websocket``. A connection over a
+    WebSocket carries one session, with or without ``allow_pooling``.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
@@ -94,6 +107,9 @@ class WebTransportClient(EventEmitter):
         # A lock lives as long as somebody holds it or waits for it.
         self._connecting: WeakValueDictionary[_Origin, asyncio.Lock] = WeakValueDictionary()
         self._opening: set[WebTransportConnection] = set()
+        self._fallback = None
+        if self._config.fallback is not None:
+            self._fallback = Fallback(self._config, self._stats)
         self._credentials = Credentials()
         self._closed = False
 
@@ -159,7 +175,10 @@ class WebTransportClient(EventEmitter):
 
         Raises:
             ConfigurationError: The URL is malformed, or a header cannot be sent.
-            UnreachableError: The name does not resolve, or the port is closed.
+            UnreachableError: The name does not resolve, or the port is closed. With ``fallback``,
+                the message has the errors of both transports, and so has
+                ``details["transports"]``. It is fatal (``is_fatal_error``) only if both are.
+            ProxyError: ``fallback_proxy`` opened no tunnel, and QUIC failed.
             CertificateError, HandshakeError: The TLS or QUIC handshake failed. With several
                 addresses, you get the error of the attempt that got furthest;
                 ``details["attempts"]`` has all of them.
@@ -218,6 +237,8 @@ class WebTransportClient(EventEmitter):
             return
         loop = asyncio.get_running_loop()
         self._closed = True
+        if self._fallback is not None:
+            self._fallback.close()
         try:
             await asyncio.gather(
                 *(connection.close_until(deadline) for connection in list(self._connections)),
@@ -228,8 +249,12 @@ class WebTransportClient(EventEmitter):
                 connection.close_nowait()
             self._connections.clear()
             endpoint, self._endpoint = self._endpoint, None
-            if endpoint is not None:
-                await endpoint.aclose(timeout=deadline - loop.time())
+            try:
+                if self._fallback is not None:
+                    await self._fallback.finish(deadline)
+            finally:
+                if endpoint is not None:
+                    await endpoint.aclose(timeout=deadline - loop.time())
             await self._emitter_close(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
@@ -244,7 +269,10 @@ class WebTransportClient(EventEmitter):
         """Return a snapshot for logs: state, configuration, statistics."""
         return {
             "client": {"closed": self._closed, "default_headers": dict(self._default_headers)},
-            "config": self._config.to_dict(),
+            "config": {
+                **self._config.to_dict(),
+                "fallback_proxy": without_password(self._config.fallback_proxy),
+            },
             "statistics": self.stats,
             "connections": [connection.get_summary() for connection in self._connections],
         }
@@ -341,6 +369,8 @@ class WebTransportClient(EventEmitter):
                 session = await self._open_session(host, port, path, checked, progress, overrides)
         except BaseException as error:
             stats.connections_failed += 1
+            if progress.aside and isinstance(error, WebTransportError):
+                error.add_note(progress.aside)
             if scope.expired() and isinstance(error, builtins.TimeoutError):
                 raise progress.timed_out(url, timeout) from None
             if self._closed and isinstance(error, WebTransportError):
@@ -351,7 +381,7 @@ class WebTransportClient(EventEmitter):
             if isinstance(error, ClientError) and error.target_url is None:
                 error.target_url = url
             raise
-        stats.record(loop.time() - started)
+        stats.record(loop.time() - started, session.transport)
         return session
 
     async def _open_session(
@@ -411,7 +441,7 @@ class WebTransportClient(EventEmitter):
                     found = await self._open_pooled(host, port, path, fields, overrides)
                 if found is None:
                     connection = await self._open_connection(host, port, progress, overrides)
-                    connection.keep_open = True
+                    connection.keep_open = _can_share(connection)
                     found = await self._request(connection, path, fields, overrides), connection
         else:
             connection = await self._open_connection(host, port, progress, overrides)
@@ -435,7 +465,7 @@ class WebTransportClient(EventEmitter):
     ) -> tuple[WebTransportSession, WebTransportConnection] | None:
         """A session on an existing connection, and that connection; or None."""
         for connection, origin in list(self._connections.items()):
-            if origin != (host, port) or not connection.is_connected:
+            if origin != (host, port) or not (connection.is_connected and _can_share(connection)):
                 continue
             try:
                 session = await connection.create_session(
@@ -473,7 +503,12 @@ class WebTransportClient(EventEmitter):
         """Whether ``max_connections`` blocks sessions of an origin until another one ends."""
         return self._is_full and not any(
             self._is_unused(connection)
-            or (self._config.allow_pooling and origin == (host, port) and connection.is_connected)
+            or (
+                self._config.allow_pooling
+                and origin == (host, port)
+                and connection.is_connected
+                and _can_share(connection)
+            )
             for connection, origin in self._connections.items()
         )
 
@@ -495,19 +530,18 @@ class WebTransportClient(EventEmitter):
                 f"max_connections={config.max_connections} connections are open; close some, "
                 "or raise the limit"
             )
-        progress.advance(
-            "handshake", "no QUIC handshake; check host and port, and that UDP is not blocked"
-        )
+        progress.advance("handshake", QUIC_HINT)
         origin = (host, port)
-        connection = WebTransportConnection(config=config)
-        connection.on_closed = self._forget
-        connection.on_credentials = partial(self._credentials.add, origin)
-        self._opening.add(connection)
+        connection = self._new_connection(origin)
         try:
             if overrides.dial is not None:
                 await overrides.dial(connection, host, port, progress)
+            elif self._fallback is None:
+                await self._establish(connection, origin, progress, overrides, None)
             else:
-                await self._establish(connection, origin, progress, overrides)
+                connection = await self._race(
+                    self._fallback, connection, origin, progress, overrides
+                )
         finally:
             self._opening.discard(connection)
         self._stats.addresses_failed += len(progress.failures)
@@ -515,12 +549,54 @@ class WebTransportClient(EventEmitter):
             self._connections[connection] = origin
         return connection
 
+    def _new_connection(self, origin: _Origin) -> WebTransportConnection:
+        connection = WebTransportConnection(config=self._config)
+        connection.on_closed = self._forget
+        connection.on_credentials = partial(self._credentials.add, origin)
+        self._opening.add(connection)
+        return connection
+
+    async def _race(
+        self,
+        fallback: Fallback,
+        connection: WebTransportConnection,
+        origin: _Origin,
+        progress: Progress,
+        overrides: ConnectOverrides,
+    ) -> WebTransportConnection:
+        """Connect by QUIC or TCP; returns ``connection``, or another one if TCP won."""
+        try:
+            link = await fallback.race(
+                origin,
+                progress,
+                lambda lane, addresses: self._establish(
+                    connection, origin, lane, overrides, addresses
+                ),
+            )
+        except BaseException:
+            connection.close_nowait()
+            raise
+        if link is None:
+            return connection
+        connection.close_nowait()
+        self._opening.discard(connection)
+        replacement = self._new_connection(origin)
+        try:
+            await establish_over(replacement, link, *origin)
+        except BaseException:
+            link.abort()
+            replacement.close_nowait()
+            self._opening.discard(replacement)
+            raise
+        return replacement
+
     async def _establish(
         self,
         connection: WebTransportConnection,
         origin: _Origin,
         progress: Progress,
         overrides: ConnectOverrides,
+        addresses: Sequence[RemoteAddress] | None,
     ) -> None:
         """Connect, with what earlier connections have brought."""
         offer = self._credentials.take(origin)
@@ -533,6 +609,7 @@ class WebTransportClient(EventEmitter):
                 options=self._options,
                 ticket=offer.ticket,
                 token=offer.token,
+                addresses=addresses,
                 failures=progress.failures,
             )
             resumed = connection.is_resumed
@@ -575,6 +652,11 @@ class WebTransportClient(EventEmitter):
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
+
+
+def _can_share(connection: WebTransportConnection) -> bool:
+    """Whether a connection can carry several sessions; a WebSocket is one session."""
+    return connection.transport == "quic"
 
 
 ReconnectingClient.client_type = WebTransportClient

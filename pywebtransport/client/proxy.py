@@ -21,6 +21,7 @@ from ..exceptions import (
     ProtocolError,
     ProxyError,
     WebTransportError,
+    invalid_config,
 )
 from ..h3._errors import H3StreamError
 from ..h3._fields import check_fields
@@ -84,6 +85,13 @@ class WebTransportProxy(AsyncCloseable):
         for key, given in (("config", config), ("target_config", target_config)):
             if given is not None:
                 check_instance(key, given, ClientConfig)
+                if given.fallback is not None:
+                    raise invalid_config(
+                        key="fallback",
+                        value=given.fallback,
+                        reason="a proxy for UDP carries no TCP; use None here, or "
+                        "WebTransportClient with fallback_proxy",
+                    )
         self._template = ProxyTemplate.parse(proxy_url)
         self._url = proxy_url
         self._shown = printable(proxy_url)

@@ -14,6 +14,7 @@ from ..constants import (
     DEFAULT_CLIENT_MAX_CONNECTIONS,
     DEFAULT_CLIENT_VERIFY_MODE,
     DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_FALLBACK_DELAY,
     DEFAULT_HAPPY_EYEBALLS_DELAY,
     DEFAULT_MAX_RETRIES,
     DEFAULT_MAX_RETRY_DELAY,
@@ -21,13 +22,18 @@ from ..constants import (
     DEFAULT_RETRY_BACKOFF,
     DEFAULT_RETRY_DELAY,
     DEFAULT_STREAM_CREATION_TIMEOUT,
+    FALLBACKS,
 )
 from ..exceptions import invalid_config
+from ..utils._http_proxy import HttpProxy
+from ..utils._urls import without_password
 from ._base import COMMON_RULES, BaseConfig, amount, seconds
 from ._fields import (
     CertificateHashes,
+    Choice,
     Flag,
     HeaderFields,
+    HttpProxyUrl,
     Number,
     Path,
     Rule,
@@ -45,7 +51,8 @@ class ClientConfig(BaseConfig):
 
     allow_pooling: bool = False
     """Let sessions to one authority share a connection. It is kept for further sessions until
-    ``max_connections`` are open and another authority needs one. You cannot use this together with
+    ``max_connections`` are open and another authority needs one. A connection over a WebSocket has
+    one session, and is not shared. You cannot use this together with
     ``server_certificate_hashes``."""
 
     auto_reconnect: bool = DEFAULT_AUTO_RECONNECT
@@ -56,6 +63,24 @@ class ClientConfig(BaseConfig):
 
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
     """Seconds that ``connect`` may take, from name resolution to the server's answer."""
+
+    fallback: str | None = None
+    """``websocket``: when a server is not reached by QUIC, for instance because a firewall drops
+    UDP, connect by TCP and open the session over a WebSocket (QMux). The server needs
+    ``websocket=True``. None: QUIC alone. This needs the extra ``fallback``. It applies to
+    ``WebTransportClient``, ``connect`` and the clients that are based on them, not to a
+    ``WebTransportConnection`` that you create. You cannot use it together with ``network``."""
+
+    fallback_delay: float = DEFAULT_FALLBACK_DELAY
+    """Seconds that QUIC gets before the client also connects by TCP. It does so at once when the
+    address is refused or unreachable by UDP, and at the start if TCP was used for the last session
+    with this server, not more than ten minutes ago."""
+
+    fallback_proxy: str | None = field(default=None, repr=False)
+    """HTTP proxy for the connections by TCP: ``http://[user:password@]host[:port]``. It gets a
+    CONNECT request, and resolves the name of the server. None: connect to the server itself;
+    environment variables such as ``https_proxy`` are not used. Not shown by ``repr``, since it may
+    contain a password."""
 
     happy_eyeballs_delay: float = DEFAULT_HAPPY_EYEBALLS_DELAY
     """Seconds after which the next address of a host is tried in parallel (RFC 8305)."""
@@ -113,6 +138,9 @@ class ClientConfig(BaseConfig):
         "auto_reconnect": Flag(),
         "certfile": Path(),
         "connect_timeout": seconds(),
+        "fallback": Choice(FALLBACKS, optional=True),
+        "fallback_delay": seconds(above=False),
+        "fallback_proxy": HttpProxyUrl(),
         "happy_eyeballs_delay": seconds(above=False),
         "headers": HeaderFields(),
         "keyfile": Path(),
@@ -184,8 +212,26 @@ class ClientConfig(BaseConfig):
         """``server_certificate_hashes`` as the field holds them."""
         return cast(list[bytes], self.server_certificate_hashes)
 
+    @property
+    def http_proxy(self) -> HttpProxy | None:
+        """``fallback_proxy``, parsed."""
+        url = self.fallback_proxy
+        return None if url is None else HttpProxy.parse(url)
+
     def _check_together(self) -> None:
         super()._check_together()
+        if self.fallback is not None and self.network is not None:
+            raise invalid_config(
+                key="fallback",
+                value=self.fallback,
+                reason="must be None together with network, which carries no TCP",
+            )
+        if self.fallback is None and self.fallback_proxy is not None:
+            raise invalid_config(
+                key="fallback_proxy",
+                value=without_password(self.fallback_proxy),
+                reason="needs fallback='websocket'",
+            )
         self._require_pair(self.certfile, self.keyfile)
         if self.allow_pooling and self.server_certificate_hashes:
             raise invalid_config(

@@ -22,12 +22,14 @@ from .._plain import shorten
 from ..constants import (
     CERTIFICATE_HASH_SIZE,
     HTTP3_SETTINGS,
+    MAX_QUIC_LB_SERVER_ID,
     MAX_SHARED_SECRETS,
     MAX_VARINT,
     SHARED_SECRET_SIZE,
 )
 from ..exceptions import ConfigurationError, invalid_config
 from ..utils._hosts import ascii_host
+from ..utils._http_proxy import EXPECTED_PROXY, HttpProxy
 
 __all__ = [
     "CertificateHashes",
@@ -35,12 +37,14 @@ __all__ = [
     "Choices",
     "Flag",
     "HeaderFields",
+    "HttpProxyUrl",
     "Network",
     "Number",
     "Objects",
     "Origins",
     "Path",
     "Rule",
+    "ServerId",
     "SettingNumbers",
     "SharedSecrets",
     "SniCertificates",
@@ -148,15 +152,24 @@ class Flag(_Rule):
 
 @dataclass(frozen=True)
 class Choice(_Rule):
-    """One of some words, in upper or lower case."""
+    """One of some words, in upper or lower case.
+
+    Attributes:
+        words: The words.
+        optional: None is accepted.
+    """
 
     words: Sequence[str]
+    optional: bool = False
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        return "one of " + ", ".join(repr(word) for word in self.words)
+        words = ", ".join(repr(word) for word in self.words)
+        return f"one of {words}" + (", or None" if self.optional else "")
 
-    def convert(self, key: str, value: Any) -> str:
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None and self.optional:
+            return None
         if isinstance(value, str):
             for word in self.words:
                 if word.lower() == value.lower():
@@ -356,6 +369,19 @@ class HeaderFields(_Rule):
 
 
 @dataclass(frozen=True)
+class HttpProxyUrl(_Rule):
+    """The URL of an HTTP proxy."""
+
+    expected: str = f"{EXPECTED_PROXY}, or None"
+
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None:
+            return None
+        HttpProxy.parse(value, key)
+        return str(value)
+
+
+@dataclass(frozen=True)
 class SettingNumbers(_Rule):
     """HTTP/3 settings by number, each with one of some values."""
 
@@ -446,6 +472,34 @@ class CertificateHashes(_Rule):
 
     def export(self, value: list[bytes]) -> list[str]:
         return [item.hex() for item in value]
+
+
+@dataclass(frozen=True)
+class ServerId(_Rule):
+    """1 to 13 bytes, or as many hexadecimal digits; None."""
+
+    expected: str = (
+        f"None, 1 to {MAX_QUIC_LB_SERVER_ID} bytes, or their hexadecimal digits, such as "
+        "'0x0123456789abcdef'"
+    )
+
+    def convert(self, key: str, value: Any) -> bytes | None:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            try:
+                value = bytes.fromhex(value.removeprefix("0x"))
+            except ValueError:
+                self.refuse(key, value)
+        if not isinstance(value, bytes | bytearray | memoryview):
+            self.refuse(key, value)
+        found = bytes(value)
+        if not 1 <= len(found) <= MAX_QUIC_LB_SERVER_ID:
+            self.refuse(key, value)
+        return found
+
+    def export(self, value: bytes | None) -> str | None:
+        return None if value is None else value.hex()
 
 
 @dataclass(frozen=True)

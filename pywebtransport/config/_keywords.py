@@ -85,6 +85,9 @@ class ClientFields(CommonFields, total=False):
     auto_reconnect: bool
     certfile: StrPath | None
     connect_timeout: float
+    fallback: str | None
+    fallback_delay: float
+    fallback_proxy: str | None
     happy_eyeballs_delay: float
     headers: Mapping[str, str | Sequence[str]]
     keyfile: StrPath | None
@@ -124,6 +127,8 @@ class ServerFields(CommonFields, total=False):
     max_streams_per_connection: int
     max_websocket_message: int
     middleware: Sequence[Middleware]
+    quic_lb_config_id: int
+    quic_lb_server_id: bytes | str | None
     request_timeout: float | None
     retry: str
     session_cleanup_interval: float

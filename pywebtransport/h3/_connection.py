@@ -359,6 +359,10 @@ class H3Connection:
         return "quic"
 
     @property
+    def failure(self) -> None:
+        """QUIC tells all there is to know."""
+
+    @property
     def has_requests(self) -> bool:
         """Requests or tunnels have to be told of the end of the connection."""
         return bool(self.requests or self.tunnels)
@@ -792,6 +796,10 @@ class H3Connection:
         if not self._closed:  # the callbacks of a session may close it, too
             self._shut(None)
             self.quic.close(code, reason)
+
+    def shed(self, reason: str) -> None:
+        """Close the connection, because it takes more than its share."""
+        self.quic.close(H3Error.EXCESSIVE_LOAD, reason)
 
     def _fail(self, code: int, reason: str, frame_type: int | None) -> None:
         """The peer broke a rule: close the connection."""

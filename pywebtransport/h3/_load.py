@@ -8,12 +8,11 @@ with H3_EXCESSIVE_LOAD.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from .._transport import CallLater, TimerHandle, Turns
 from ._constants import H3Error
 from ._errors import H3ConnectionError
-from ._options import H3Options
 
 __all__ = ["Load"]
 
@@ -24,6 +23,13 @@ _PERIOD: Final = 1.0
 _FEW: Final = 64
 # Items handled without checking the time when the connection has ended.
 _LAST: Final = 256
+
+
+class _Limits(Protocol):
+    @property
+    def max_idle_items(self) -> int: ...
+    @property
+    def idle_items_per_second(self) -> int: ...
 
 
 class Load:
@@ -47,7 +53,7 @@ class Load:
         "turns",
     )
 
-    def __init__(self, options: H3Options, call_later: CallLater, turns: Turns) -> None:
+    def __init__(self, options: _Limits, call_later: CallLater, turns: Turns) -> None:
         self._call_later = call_later
         self._limit = options.max_idle_items
         self._per_second = options.idle_items_per_second
@@ -84,10 +90,10 @@ class Load:
         self._count = count = self._count + items
         if count > _FEW and self._timer is None:
             if count > self._limit:
-                raise self._excessive(reason)
+                raise self.excessive(reason)
             self._timer = self._call_later(_PERIOD, self._fall)
         elif count > self._limit:
-            raise self._excessive(reason)
+            raise self.excessive(reason)
 
     def data_frame(self, size: int) -> None:
         """A DATA frame, or a piece of it, arrived; a small frame has to carry something useful.
@@ -126,5 +132,6 @@ class Load:
         if self._count > _FEW:
             self._timer = self._call_later(_PERIOD, self._fall)
 
-    def _excessive(self, reason: str) -> H3ConnectionError:
+    def excessive(self, reason: str) -> Exception:
+        """Return the error for a peer that exceeds the limit."""
         return H3ConnectionError(H3Error.EXCESSIVE_LOAD, f"too many {reason}")

@@ -35,7 +35,8 @@ def log_access(
         status: The status that the client got.
         started: When the request came, Unix time in seconds.
         origin: ``origin`` of the request.
-        version: Version of HTTP for the line, such as ``HTTP/3``; None: a WebTransport session.
+        version: Version of HTTP for the line, such as ``HTTP/3``; ``WebSocket`` for a session over
+            WebSocket; None: a session over QUIC.
         **fields: Further fields for ``JsonFormatter``.
     """
     # Also as fields for ``JsonFormatter``.

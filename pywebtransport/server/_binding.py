@@ -58,8 +58,7 @@ async def listen_on(
         if tcp:
             given = list(tcp)
             tcp.clear()  # they belong to the port from now on
-            await port.start(given, is_passed=is_passed)
-            check_open()
+            port.start(given, is_passed=is_passed)
     except BaseException as error:
         for sock in tcp:
             sock.close()

@@ -15,7 +15,7 @@ from ..utils._tls_files import certificate_validity, leaf_text
 if TYPE_CHECKING:
     from ..config import ServerConfig
 
-__all__ = ["CertificateWatch", "expiry_finding", "next_look"]
+__all__ = ["CertificateWatch", "expiry_finding", "next_look", "with_certificates"]
 
 # Warn in the last fifth of the validity, but not earlier than this before its end.
 _SHARE = 5
@@ -128,3 +128,12 @@ def next_look(validity: Iterable[tuple[datetime, datetime]], now: datetime) -> t
 
 def _notice(start: datetime, end: datetime) -> timedelta:
     return min(_SOON, (end - start) / _SHARE)
+
+
+def with_certificates(
+    config: ServerConfig, certfile: str | None, keyfile: str | None
+) -> ServerConfig:
+    """A configuration with other certificate files; None: the same as before."""
+    if certfile is None and keyfile is None:
+        return config
+    return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from ..utils._deadlines import Deadline, Deadlines
-from ._front import abort
+from ..utils._tcp import abort
 
 if TYPE_CHECKING:
     from ._accepting import Place
@@ -109,7 +109,7 @@ class Doorman(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was turned away."""
-        self._done()
+        self._decided()
         self._place.leave()
 
     def cut(self) -> None:
@@ -151,7 +151,7 @@ class Doorman(asyncio.Protocol):
         """Let another protocol have the connection, from its beginning on."""
         transport, self._transport = self._transport, None
         assert transport is not None
-        self._done()
+        self._decided()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         head, self._head = bytes(self._head), bytearray()
@@ -162,7 +162,7 @@ class Doorman(asyncio.Protocol):
         """Answer, and end the connection."""
         transport = self._transport
         assert transport is not None
-        self._done()
+        self._decided()
         peer, own = (transport.get_extra_info(name) for name in ("peername", "sockname"))
         further = self._visits.refused(peer[0] if peer else "", own[1] if own else 0, status)
         transport.write(response(status, *lines, *further))
@@ -177,7 +177,7 @@ class Doorman(asyncio.Protocol):
         else:
             self.cut()
 
-    def _done(self) -> None:
+    def _decided(self) -> None:
         self._visits.gone(self)
         timer, self._timer = self._timer, None
         if timer is not None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import termios
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ..utils._tcp import abort
+
 if TYPE_CHECKING:
     from ..config import ServerConfig
     from ._accepting import Place
 
-__all__ = ["FrontOptions", "TcpApplication", "TcpFront", "abort", "end_connections"]
+__all__ = ["FrontOptions", "TcpApplication", "TcpFront", "end_connections"]
 
 # Seconds between two checks of the connections that are left, while a server stops.
 _LOOK: Final = 0.02
@@ -83,8 +84,12 @@ class TcpApplication(Protocol):
     def make_front(self, options: FrontOptions) -> TcpFront:
         """A front that serves it, in the running event loop."""
 
-    async def stopping(self) -> None:
-        """The server stops: tell the WebSockets of the application."""
+    def stopping(self) -> list[asyncio.Task[None]]:
+        """The server stops: close the WebSockets of the application. Idempotent.
+
+        Returns:
+            The tasks that do it, for those that are not closed at once.
+        """
 
 
 async def end_connections(
@@ -115,12 +120,6 @@ async def end_connections(
     finally:
         for transport in transports():
             abort(transport)
-
-
-def abort(transport: asyncio.WriteTransport) -> None:
-    """Close a connection without sending what waits; does nothing if it is gone."""
-    with contextlib.suppress(AttributeError):  # asyncio's TLS transport, when it is closed already
-        transport.abort()
 
 
 def _is_delivered(transport: asyncio.WriteTransport) -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from .._loop import WorkerSockets
 from .._states import Address
 from ..config import ServerConfig
 from ..constants import SHARED_SECRET_SIZE
@@ -27,7 +28,7 @@ from ..exceptions import ConfigurationError
 from ..utils._private_files import open_private, why_not
 from ..utils._text import printable
 
-__all__ = ["SharedSecret", "load_shared_secret"]
+__all__ = ["SharedSecret", "current_secret", "load_shared_secret"]
 
 _LABEL = b"pywebtransport shared secret"
 _KEY_SIZE = 32
@@ -78,6 +79,26 @@ class SharedSecret:
             except OSError:
                 rules += secrets.token_bytes(_KEY_SIZE)  # TLS will report what is wrong with it
         return _expand(self._keys[0], b"ticket " + rules, _TICKET_KEY_SIZE)
+
+
+def current_secret(
+    config: ServerConfig, seat: WorkerSockets | None, known: SharedSecret | None
+) -> SharedSecret:
+    """The secret of a configuration; without one that lasts, that of the process.
+
+    Args:
+        config: Of the server.
+        seat: Of a worker, whose supervisor has told what there is to tell.
+        known: The secret in use until now.
+
+    Raises:
+        ConfigurationError: As ``load_shared_secret``.
+    """
+    found = load_shared_secret(config, quiet=seat is not None) or known
+    if found is not None:
+        return found
+    random = secrets.token_bytes(SHARED_SECRET_SIZE) if seat is None else seat.secret
+    return SharedSecret([random], is_own=True)
 
 
 def load_shared_secret(config: ServerConfig, *, quiet: bool = False) -> SharedSecret | None:

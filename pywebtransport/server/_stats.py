@@ -23,6 +23,7 @@ class ServerStats:
         protocol_errors: Violations of HTTP/3 or WebTransport by peers.
         uptime: Seconds.
         sessions_accepted: Session requests that were answered with 200.
+        websocket_sessions_accepted: Of these, those over WebSocket.
         sessions_rejected: Session requests that were answered with another status.
         sessions_limited: Of these, those for ``max_sessions`` or
             ``max_sessions_per_address``.
@@ -59,6 +60,7 @@ class ServerStats:
     protocol_errors: int = 0
     uptime: float = 0.0
     sessions_accepted: int = 0
+    websocket_sessions_accepted: int = 0
     sessions_rejected: int = 0
     sessions_limited: int = 0
     sessions_limited_by_address: int = 0
@@ -84,3 +86,12 @@ class ServerStats:
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as a dictionary."""
         return asdict(self)
+
+    def findings(self) -> list[str]:
+        """What looks wrong in the counters."""
+        found = []
+        if self.handler_errors:
+            found.append(f"{self.handler_errors} session handlers raised")
+        if self.protocol_errors:
+            found.append(f"{self.protocol_errors} connections broke a protocol rule")
+        return found

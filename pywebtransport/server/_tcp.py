@@ -18,10 +18,10 @@ from ..utils._extras import require
 from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._text import printable
+from ..utils._tls_contexts import TlsContexts
 from ._accepting import Admission, Listening, Place
 from ._doorman import Doorman
 from ._front import FrontOptions, TcpApplication, TcpFront
-from ._tls import TlsContexts
 from ._worker import current_worker
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class TcpPort:
 
     # ---------------------------------------------------------------------- life cycle
 
-    async def start(self, sockets: list[socket.socket], *, is_passed: bool) -> None:
+    def start(self, sockets: list[socket.socket], *, is_passed: bool) -> None:
         """Serve bound sockets, which belong to it from now on.
 
         Args:
@@ -210,6 +210,16 @@ class TcpPort:
         if self._tls is not None:
             self._tls.reload(config)
 
+    def begin_stop(self, timeout: float) -> list[asyncio.Task[None]]:
+        """As ``stop``, in a task; if nothing listens, only WebSockets over HTTP/3 are closed."""
+        self.stopping = True
+        if self._listening:
+            return [asyncio.get_running_loop().create_task(self.stop(timeout))]
+        return self._tell_application()
+
+    def _tell_application(self) -> list[asyncio.Task[None]]:
+        return [] if self.application is None else self.application.stopping()
+
     async def stop(self, timeout: float) -> None:
         """Accept no more connections; close idle ones, and let requests of the front finish.
 
@@ -221,15 +231,14 @@ class TcpPort:
         Cancellation: connections are cut without the wait.
         """
         self.stopping = True
+        if not self._listening:
+            return
         loop = asyncio.get_running_loop()
         for listening in self._listening:
             listening.stop()
-        tasks = []
-        if self.application is not None:
-            tasks.append(loop.create_task(self.application.stopping()))
+        tasks = self._tell_application()
         timer = loop.call_later(min(_ARRIVAL, timeout), self._take_no_newcomers)
         try:
-            await asyncio.sleep(0)  # the application hears of it in any case
             if self.front is not None:
                 await self.front.stop(timeout, lambda: self._takes_newcomers and self.arriving > 0)
             else:

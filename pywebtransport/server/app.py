@@ -643,6 +643,8 @@ class ServerApp(AsyncContext):
                 status,
                 started,
                 origin=session.origin,
+                version="WebSocket" if session.transport == "websocket" else None,
+                transport=session.transport,
                 session_id=session.session_id,
             )
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.driver import Driver
@@ -18,7 +16,6 @@ from .._loop import Endpoint, WorkerSockets
 from .._states import URL, Address, EventType, SessionState
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
-from ..constants import SHARED_SECRET_SIZE
 from ..events import Event, EventEmitter
 from ..exceptions import (
     ConfigurationError,
@@ -38,20 +35,19 @@ from ..utils._tasks import start_task
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
-from ._answering import Answering
+from ._answering import Answering, is_among
 from ._binding import listen_on
-from ._certificates import CertificateWatch
+from ._certificates import CertificateWatch, with_certificates
 from ._collector import CollectorSeat
 from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
-from ._origins import is_allowed
 from ._passed import check_where
 from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
-from ._shared_secret import SharedSecret, load_shared_secret
+from ._shared_secret import SharedSecret, current_secret
 from ._stats import ServerStats
 from ._tcp import TcpPort
-from ._websocket import make_link
+from ._websocket import Links
 from ._worker import current_worker, no_seat
 
 if TYPE_CHECKING:
@@ -108,6 +104,8 @@ class WebTransportServer(EventEmitter):
         self._connections: set[WebTransportConnection] = set()
         self._sessions_of = AddressCounts(self._config.address_sessions)
         self._sessions: set[WebTransportSession] = set()
+        # Of the connections and sessions, those over WebSocket.
+        self._websocket_connections = self._websocket_sessions = 0
         self._session_manager: SessionManager | None = None
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         self._origins: Callable[[str], tuple[str, ...] | None] = self.default_origins
@@ -117,7 +115,8 @@ class WebTransportServer(EventEmitter):
         self._answering = Answering(self._logger, self._stats)
         self.http_requests = Requests(self._config, self._logger, self._stats)
         self.http_requests.on_end = self._request_ended
-        self.tcp = TcpPort(lambda: self._config, self._stats, partial(make_link, self))
+        self._links = Links(self._current_config, self._take_over_websocket)
+        self.tcp = TcpPort(self._current_config, self._stats, self._links.make)
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
@@ -139,8 +138,16 @@ class WebTransportServer(EventEmitter):
         return self._endpoint is not None and not self._closing
 
     @property
+    def is_draining(self) -> bool:
+        """``close`` was called, and sessions may still end by themselves."""
+        return self._closing and not self._closed
+
+    @property
     def config(self) -> ServerConfig:
         """The configuration in force."""
+        return self._config
+
+    def _current_config(self) -> ServerConfig:
         return self._config
 
     @property
@@ -274,11 +281,11 @@ class WebTransportServer(EventEmitter):
         if config.workers > 1 and seat is None:
             raise no_seat(config.workers, worker)
         if worker is not None and seat is not None and self._seat is None:
-            config = self._config = _with_certificates(config, *worker.certificates)
+            config = self._config = with_certificates(config, *worker.certificates)
         endpoint = self._endpoint
         if endpoint is None:
             self._seat = seat
-            self._secret = self._load_secret(config)
+            self._secret = current_secret(config, self._seat, self._secret)
             endpoint = server_endpoint(
                 config,
                 self._tls(config, self._secret),
@@ -401,14 +408,15 @@ class WebTransportServer(EventEmitter):
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
         worker = current_worker()
-        ending = loop.create_task(self.tcp.stop(timeout + spread))
+        ending = self.tcp.begin_stop(timeout + spread)
+        waits = False  # for clients that answer the end: not if this is cancelled before
         try:
             if worker is not None:
                 worker.closing(self)
             if self._collector is not None:
                 self._collector.rest()
             if self._endpoint is None:
-                await ending
+                await asyncio.gather(*ending)
             else:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
@@ -422,7 +430,7 @@ class WebTransportServer(EventEmitter):
                     ended = loop.time() + timeout
                     await self._draining.run(timeout, spread)
                     await self.http_requests.finish(ended - loop.time())
-                await ending
+                await asyncio.gather(*ending)
                 deadline = loop.time() + close_timeout
                 self.http_requests.cancel()
                 for session in list(self._sessions):
@@ -435,6 +443,7 @@ class WebTransportServer(EventEmitter):
                 await close_all(
                     list(self._connections), "server shutdown", deadline - close_timeout / 5
                 )
+                waits = True
         finally:
             if self._draining is not None:
                 self._draining.stop()
@@ -450,12 +459,13 @@ class WebTransportServer(EventEmitter):
             endpoint, self._endpoint = self._endpoint, None
             try:
                 await end_tasks(
-                    [*self._tasks, *self.http_requests.tasks.values(), ending],
+                    [*self._tasks, *self.http_requests.tasks.values(), *ending],
                     timeout=deadline - loop.time(),
                     logger=self._logger,
                     what="handlers" if self.http_requests.tasks else "session handlers",
                 )
                 await self.tcp.stop(0.0)  # its task may have been cancelled before it began
+                await self._links.end(deadline - loop.time() if waits else 0.0)
                 if endpoint is not None:
                     await endpoint.aclose(timeout=deadline - loop.time())
             finally:
@@ -526,8 +536,9 @@ class WebTransportServer(EventEmitter):
         """Return the statistics of the server, of its engine, and of all its connections together.
 
         Returns:
-            The fields of ``ServerStats``, ``active_connections``,
-            ``active_sessions``, ``traffic`` (streams and datagrams of all
+            The fields of ``ServerStats``, ``active_connections`` (QUIC) and
+            ``active_websocket_connections``, ``active_sessions`` and of these
+            ``active_websocket_sessions``, ``traffic`` (streams and datagrams of all
             connections since the start, and what is queued now), and, while
             the server listens, ``engine`` (packets, handshakes).
         """
@@ -559,19 +570,14 @@ class WebTransportServer(EventEmitter):
         issues = []
         if not self.is_serving:
             issues.append("the server does not accept sessions")
-        if len(self._connections) > 0.9 * self._config.max_connections:
-            issues.append(
-                f"{len(self._connections)} of max_connections={self._config.max_connections} "
-                "connections in use"
-            )
-        if len(self._sessions) > 0.9 * self._config.max_sessions:
-            issues.append(
-                f"{len(self._sessions)} of max_sessions={self._config.max_sessions} in use"
-            )
-        if stats.handler_errors:
-            issues.append(f"{stats.handler_errors} session handlers raised")
-        if stats.protocol_errors:
-            issues.append(f"{stats.protocol_errors} connections broke a protocol rule")
+        for limit, used, what in (
+            ("max_connections", self._quic_connection_count, " connections"),
+            ("max_sessions", len(self._sessions), ""),
+        ):
+            most = getattr(self._config, limit)
+            if used > 0.9 * most:
+                issues.append(f"{used} of {limit}={most}{what} in use")
+        issues += stats.findings()
         engine = {} if self._endpoint is None else self._endpoint.quic.stats()
         issues += self._losses.findings(engine)
         if self._certificates is not None:
@@ -637,8 +643,8 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is None or self._closing:
             return
-        config = _with_certificates(self._config, certfile, keyfile)
-        secret = self._load_secret(config)
+        config = with_certificates(self._config, certfile, keyfile)
+        secret = current_secret(config, self._seat, self._secret)
         tls = self._tls(config, secret)
         self.tcp.reload(config)
         self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
@@ -653,19 +659,6 @@ class WebTransportServer(EventEmitter):
             self._certificates.close()
         self._certificates = CertificateWatch(self._config, self._logger)
 
-    def _load_secret(self, config: ServerConfig) -> SharedSecret:
-        """That of the configuration; without one that lasts, that of the process."""
-        # The supervisor of workers has told what there is to tell.
-        found = load_shared_secret(config, quiet=self._seat is not None)
-        if found is not None:
-            return found
-        if self._secret is not None:
-            return self._secret
-        random = (
-            secrets.token_bytes(SHARED_SECRET_SIZE) if self._seat is None else self._seat.secret
-        )
-        return SharedSecret([random], is_own=True)
-
     def _tls(self, config: ServerConfig, secret: SharedSecret) -> QuicTls:
         return server_tls(config, ticket_key=secret.ticket_key(config))
 
@@ -674,23 +667,36 @@ class WebTransportServer(EventEmitter):
         connection = WebTransportConnection(config=self._config)
         driver = Driver(connection)
         h3 = driver.attach(quic, self._options, is_client=False)
-        connection.on_request = self._session_requested
-        connection.on_closed = self._connection_closed
-        connection.on_early_drop = self._early_dropped
         if self.http_requests.handler is not None:
             connection.on_exchange = self._exchange_requested
             h3.accepts_websockets = self.http_requests.accepts_websockets
         address = quic.remote_address
         network = "" if address is None else client_network(address[0])
+        self._take_over(connection)
         connection.adopt(driver, self._endpoint, network)
-        self._connections.add(connection)
         self._stats.connections_accepted += 1
+        return driver
+
+    def _take_over_websocket(self, connection: WebTransportConnection) -> None:
+        self._websocket_connections += 1
+        self._take_over(connection)
+
+    def _take_over(self, connection: WebTransportConnection) -> None:
+        """Serve the sessions of a connection, which is about to be adopted."""
+        connection.on_request = self._session_requested
+        connection.on_closed = self._connection_closed
+        connection.on_early_drop = self._early_dropped
+        self._connections.add(connection)
         if self._draining is not None:
             self._draining.connection_accepted(connection)
-        return driver
+
+    @property
+    def _quic_connection_count(self) -> int:
+        return len(self._connections) - self._websocket_connections
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
         self._connections.discard(connection)
+        self._websocket_connections -= connection.transport == "websocket"
         self._figures.connection_over(connection)
         self._stats.protocol_errors += connection.error_count
         if connection.state == "failed":
@@ -725,6 +731,9 @@ class WebTransportServer(EventEmitter):
         self._sessions_of.add(connection.client_network)
         session.on_end = self._session_ended
         session.on_ready = self._session_accepted
+        if session.transport == "websocket":
+            self._websocket_sessions += 1
+            session.on_ready = self._websocket_session_accepted
         task = start_task(asyncio.get_running_loop(), self._serve(session))
         if task.done():
             return
@@ -751,7 +760,7 @@ class WebTransportServer(EventEmitter):
 
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
-        return origins is None or is_allowed(origin, origins)
+        return origins is None or is_among(origin, origins)
 
     def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
         """A client sent an HTTP request (deliver phase)."""
@@ -775,9 +784,14 @@ class WebTransportServer(EventEmitter):
     def _session_accepted(self) -> None:
         self._stats.sessions_accepted += 1
 
+    def _websocket_session_accepted(self) -> None:
+        self._stats.sessions_accepted += 1
+        self._stats.websocket_sessions_accepted += 1
+
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
         self._sessions_of.remove(session.client_network)
+        self._websocket_sessions -= session.transport == "websocket"
         if session.ready_at is not None:
             self.sessions_over += 1
         elif isinstance(session.error, SessionRejectedError):
@@ -846,8 +860,10 @@ class WebTransportServer(EventEmitter):
     def last_measured(self) -> dict[str, Any]:
         """As ``measure``, with the connections as they were measured last."""
         stats = self.refresh_stats().to_dict()
-        stats["active_connections"] = len(self._connections)
+        stats["active_connections"] = self._quic_connection_count
+        stats["active_websocket_connections"] = self._websocket_connections
         stats["active_sessions"] = len(self._sessions)
+        stats["active_websocket_sessions"] = self._websocket_sessions
         stats["active_requests"] = self.http_requests.open_count
         stats["active_tcp_connections"] = self.tcp.open_count
         stats["traffic"] = self._figures.sums()
@@ -879,11 +895,3 @@ def check_server_config(config: Any) -> None:
     """
     if config is not None:
         check_instance("config", config, ServerConfig)
-
-
-def _with_certificates(
-    config: ServerConfig, certfile: str | None, keyfile: str | None
-) -> ServerConfig:
-    if certfile is None and keyfile is None:
-        return config
-    return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)

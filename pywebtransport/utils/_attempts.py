@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ._text import printable
 
-__all__ = ["attempt_facts", "combine_errors", "furthest"]
+__all__ = ["attempt_facts", "combine_errors", "furthest", "lost_to_network"]
 
 # Errors of this machine alone: nothing was sent, or there was no route.
 _LOCAL = frozenset(
@@ -39,6 +39,9 @@ _LOCAL = frozenset(
 _LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # A router or neighbour reports that there is no route.
 _ON_THE_WAY = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH})
+
+# Two results of ``_reached``.
+_BUSY, _WITHOUT_RESOURCES = 5, 10
 
 
 def furthest(errors: Sequence[BaseException]) -> int:
@@ -80,6 +83,20 @@ def combine_errors(attempts: Sequence[tuple[str, BaseException]]) -> BaseExcepti
     return chosen
 
 
+def lost_to_network(error: BaseException) -> bool:
+    """Tell whether an attempt got no answer of the other end: silence, refusal, or no route.
+
+    False for an answer of a server, even if it is busy, and for a lack of resources here.
+    """
+    match error:
+        case UnreachableError():
+            return _reached(error) not in (_BUSY, _WITHOUT_RESOURCES)
+        case TimeoutError():
+            return True
+        case _:
+            return False
+
+
 def attempt_facts(what: str, error: BaseException) -> dict[str, Any]:
     """One entry of ``details["attempts"]``."""
     return {
@@ -118,10 +135,10 @@ def _distance(error: BaseException) -> int:
 
 def _reached(error: UnreachableError) -> int:
     if error.error_code is not None:
-        return 5  # a QUIC server refused
+        return _BUSY  # a QUIC server refused
     number = error.details.get("errno")
     if number in _LACKING:
-        return 10
+        return _WITHOUT_RESOURCES
     if "host" in error.details:
         return 0  # the name has no address
     if number in _LOCAL:

@@ -11,8 +11,10 @@ __all__ = ["REQUIREMENTS", "require"]
 
 REQUIREMENTS: Final[dict[str, tuple[str, ...]]] = {
     "asgi": ("uvicorn>=0.30", "httptools>=0.6", "wsproto>=1.2"),
+    "fallback": ("websockets>=13",),
     "http2": ("hypercorn>=0.17",),
     "msgpack": ("msgpack>=1.0",),
+    "nats": ("nats-py>=2.6",),
     "opentelemetry": ("opentelemetry-api>=1.25",),
     "prometheus": ("prometheus-client>=0.20",),
     "protobuf": ("protobuf>=4.25",),

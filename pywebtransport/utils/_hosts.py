@@ -14,6 +14,7 @@ from ..exceptions import ConfigurationError, invalid_config
 
 __all__ = [
     "ascii_host",
+    "authority_of",
     "bracketed",
     "host_and_port",
     "ipv6_from_url",
@@ -86,6 +87,12 @@ def bracketed(host: str, *, in_url: bool = False) -> str:
 def host_and_port(host: str, port: int) -> str:
     """``host:port``, with brackets around an IPv6 address."""
     return f"{bracketed(host)}:{port}"
+
+
+def authority_of(host: str, port: int) -> str:
+    """Return the authority of an ``https`` URL: without the zone, and without port 443."""
+    known = without_zone(host)
+    return bracketed(known) if port == 443 else host_and_port(known, port)
 
 
 def without_zone(host: str) -> str:

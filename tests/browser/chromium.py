@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -69,15 +69,18 @@ class Chromium(Browser):
     Args:
         features: What to switch on beyond what is on in a release.
         flags: Further arguments of the command.
+        inside: What stands before the command, such as that of a network namespace.
     """
 
-    def __init__(self, *features: str, flags: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *features: str, flags: Iterable[str] = (), inside: Sequence[str] = ()
+    ) -> None:
         super().__init__("chromium")
         self._tabs: dict[str, Tab] = {}
         commands_in, self._commands_out = _high_pipe()
         self._answers, answers_out = _high_pipe()
         try:
-            command = [sys.executable, "-c", _LAUNCHER, str(commands_in), str(answers_out)]
+            command = [*inside, sys.executable, "-c", _LAUNCHER, str(commands_in), str(answers_out)]
             command += [find_chromium(), *_FLAGS, *flags, f"--user-data-dir={self.profile}"]
             if features:
                 command.append(f"--enable-features={','.join(features)}")

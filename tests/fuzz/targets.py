@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from tests.fuzz import exchange_targets, h3_targets, message_targets, text_targets
+from tests.fuzz import (
+    exchange_targets,
+    h3_targets,
+    message_targets,
+    qmux_targets,
+    text_targets,
+)
 
 __all__ = ["SEEDS", "TARGETS"]
 
 _MODULES: tuple[ModuleType, ...] = (
     h3_targets,
+    qmux_targets,
     exchange_targets,
     text_targets,
     message_targets,

@@ -16,8 +16,11 @@ from pywebtransport import (
     WebTransportSession,
 )
 from pywebtransport.client import ReconnectingClient
+from pywebtransport.exceptions import SessionRejectedError, UnreachableError
 from tests.integration.effects import Bed, effect, refused
 from tests.support.endpoints import pair
+from tests.support.tcp_door import black_hole, tcp_door
+from tests.support.tcp_relay import http_proxy
 
 
 @effect("allow_pooling", only="client")
@@ -65,6 +68,43 @@ async def connecting_ends(bed: Bed) -> None:
         async with bed.client(connect_timeout=0.05) as client:
             error = await refused(client.connect(url), TimeoutError)
             assert error.timeout_duration == 0.05
+
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+
+
+@effect("fallback", only="client")
+async def tcp_is_tried_where_udp_is_closed(bed: Bed) -> None:
+    async with tcp_door(bed.certs.server, answer=NOT_FOUND) as door:
+        url = f"https://127.0.0.1:{door.port}/"
+        async with bed.client() as client:
+            await refused(client.connect(url), UnreachableError)
+        assert door.arrived == 0
+        async with bed.client(fallback="websocket") as client:
+            await refused(client.connect(url), SessionRejectedError)
+
+
+@effect("fallback_delay", only="client")
+async def quic_has_some_time_alone(bed: Bed) -> None:
+    fields = {"fallback": "websocket"}
+    async with tcp_door(bed.certs.server, answer=NOT_FOUND) as door, black_hole(door.port):
+        url = f"https://127.0.0.1:{door.port}/"
+        async with bed.client(fallback_delay=1000, connect_timeout=0.1, **fields) as client:
+            await refused(client.connect(url), TimeoutError)
+        assert door.arrived == 0
+        async with bed.client(fallback_delay=0, **fields) as client:
+            await refused(client.connect(url), SessionRejectedError)
+
+
+@effect("fallback_proxy", only="client")
+async def tcp_goes_through_the_proxy(bed: Bed) -> None:
+    async with tcp_door(bed.certs.server, answer=NOT_FOUND) as door, http_proxy() as proxy:
+        through = f"http://127.0.0.1:{proxy.port}"
+        async with bed.client(fallback="websocket", fallback_proxy=through) as client:
+            await refused(client.connect(f"https://127.0.0.1:{door.port}/"), SessionRejectedError)
+        assert [line.split()[:2] for line in proxy.requests] == [
+            ["CONNECT", f"127.0.0.1:{door.port}"]
+        ]
 
 
 @effect("happy_eyeballs_delay", only="client")

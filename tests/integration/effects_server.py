@@ -10,6 +10,8 @@ import logging
 import socket
 from typing import Any
 
+import pytest
+import websockets
 from wsproto.events import BytesMessage, Ping
 
 from pywebtransport import (
@@ -23,9 +25,11 @@ from pywebtransport.server import WebTransportServer
 from pywebtransport.server._collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.asgi_http import answer, asgi_served, echo, echo_messages
-from tests.support.endpoints import pair
+from tests.support.balancer import Balancer
+from tests.support.endpoints import Served, pair
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
+from tests.support.qmux_server import QMuxServed
 from tests.support.steps import until
 from tests.support.websocket import WebSocketClient
 
@@ -79,6 +83,19 @@ async def certificates_of_clients_are_checked(bed: Bed) -> None:
     await refused(connect(bed.certs.stranger.files, verify_mode="CERT_REQUIRED"), WebTransportError)
 
 
+@effect("quic_lb_server_id", "quic_lb_config_id", only="server")
+async def balancers_can_read_connection_ids(bed: Bed) -> None:
+    fields = {"quic_lb_server_id": b"\xaa\xbb", "quic_lb_config_id": 5}
+    async with bed.serving(**fields) as served, bed.client() as client:
+        for config, routes in ((5, True), (4, False)):
+            balancer = Balancer({b"\xaa\xbb": served.server.port}, config)
+            try:
+                await client.connect(f"https://127.0.0.1:{balancer.port}/")
+                assert bool(balancer.routed[b"\xaa\xbb"]) is routes
+            finally:
+                balancer.close()
+
+
 @effect("certfile", "keyfile", only="server")
 async def the_server_shows_its_certificate(bed: Bed) -> None:
     for files in (bed.certs.server, bed.certs.replacement):
@@ -115,6 +132,31 @@ async def the_collector_leaves_sessions_alone(bed: Bed) -> None:
     finally:
         gc.collect()
         gc.freeze()  # as the tests have it
+
+
+async def over_tcp(bed: Bed, served: Served, name: str) -> str | None:
+    """Ask for a session over WebSocket; the subprotocol that was chosen."""
+    async with QMuxServed(served, bed.certs).websocket("/", [name]) as socket:
+        chosen: str | None = socket.subprotocol
+        return chosen
+
+
+@effect("websocket", only="server")
+async def sessions_come_over_tcp(bed: Bed) -> None:
+    async with bed.serving(websocket=True) as served:
+        assert await over_tcp(bed, served, "qmux-02") == "qmux-02"
+    async with bed.serving(websocket=False) as served:
+        with pytest.raises(ConnectionRefusedError):
+            await over_tcp(bed, served, "qmux-02")
+
+
+@effect("websocket_legacy", only="server")
+async def the_older_framing_is_accepted(bed: Bed) -> None:
+    async with bed.serving(websocket=True, websocket_legacy=True) as served:
+        assert await over_tcp(bed, served, "webtransport") == "webtransport"
+    async with bed.serving(websocket=True, websocket_legacy=False) as served:
+        with pytest.raises(websockets.InvalidStatus):
+            await over_tcp(bed, served, "webtransport")
 
 
 @effect("shutdown_timeout", only="server")

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,21 +27,26 @@ from tests.support.processes import ROOT, ServerProcess, server_process
 from .test_worker_generations import new_clients, wait_for
 from .test_workers import MANY, PROGRAM, by_worker, fields, lost, open_many, pids, who
 
-# Binds what ADDRESSES (JSON; port -1: that of the one before) says, as user UID, and becomes the
-# program with the sockets from descriptor 3 on, like systemd.
+# Binds what ADDRESSES (JSON; port -1: that of the one before; "tcp" behind it: a TCP socket with
+# the port of the one before) says, as user UID, and becomes the program with the sockets from
+# descriptor 3 on, like systemd.
 LAUNCHER = """
 import json, os, socket, sys
 addresses, uid, pid, *program = sys.argv[1:]
 os.seteuid(int(uid))
 made = []
-for host, number in json.loads(addresses):
+for host, number, *tcp in json.loads(addresses):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    if number < 0:
+    sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    if tcp:
+        number = made[-1].getsockname()[1]
+    elif number < 0:
         number = made[-1].getsockname()[1]
         for each in (made[-1], sock):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind((host, number))
+    if tcp:
+        sock.listen()
     made.append(sock)
 os.seteuid(os.getuid())
 # Out of the way first: the descriptors from 3 on may be theirs.
@@ -62,7 +67,7 @@ os.execv(sys.executable, [sys.executable, *program])
 def activated(
     certs: Certificates,
     loop_name: str,
-    addresses: list[tuple[str, int]],
+    addresses: Sequence[tuple[str, int] | tuple[str, int, str]],
     *,
     uid: int | None = None,
     pid: str = "own",

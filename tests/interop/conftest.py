@@ -15,8 +15,10 @@ from tests.support.certificates import Certificates
 from .aiopquic_peer import aiopquic_client, aiopquic_server
 from .aioquic_peer import aioquic_client, aioquic_server
 from .deno_peer import script_client, script_server
-from .environment import MINIMUM, deno, find_python, moq, peer_python
+from .environment import MINIMUM, deno, find_python, moq, node, peer_python, qmux_python
 from .link import Far, Link
+from .qmux_peer import qmux_client, qmux_server
+from .zmuxio_peer import zmuxio_client, zmuxio_server
 
 _PATH = "/interop"
 
@@ -29,6 +31,22 @@ def aiopquic_python() -> str:
             f"aiopquic needs Python {MINIMUM[0]}.{MINIMUM[1]} or later, and none is installed"
         )
     return peer_python()
+
+
+@pytest.fixture(scope="session")
+def zmuxio_python() -> str:
+    """An interpreter that can import zmuxio, which needs a newer Python than this project."""
+    if find_python() is None:
+        pytest.skip(
+            f"zmuxio needs Python {MINIMUM[0]}.{MINIMUM[1]} or later, and none is installed"
+        )
+    return qmux_python()
+
+
+@pytest.fixture(scope="session")
+def node_there() -> None:
+    """@moq/qmux is installed."""
+    node()
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +66,8 @@ def moq_there() -> None:
         *("aioquic-client", "aioquic-server"),
         *("aiopquic-client", "aiopquic-server"),
         *("moq-client", "moq-server"),
+        *("zmuxio-client", "zmuxio-server"),
+        *("qmux-client", "qmux-server"),
     ]
 )
 def linked(
@@ -56,11 +76,19 @@ def linked(
     serving: Callable[..., Any],
     client_config: Callable[..., ClientConfig],
 ) -> Callable[..., AbstractAsyncContextManager[Link]]:
-    """``async with linked() as link``: a session, the other end of which is the named peer."""
+    """``async with linked() as link``: a session, the other end of which is the named peer.
+
+    zmuxio and @moq/qmux (``qmux``) speak QMux over WebSocket.
+    """
     peer, role = request.param.split("-")
-    python = request.getfixturevalue("aiopquic_python") if peer == "aiopquic" else ""
-    if peer == "moq":
-        request.getfixturevalue("moq_there")
+    needed = {
+        "aiopquic": "aiopquic_python",
+        "zmuxio": "zmuxio_python",
+        "moq": "moq_there",
+        "qmux": "node_there",
+    }
+    python = request.getfixturevalue(needed[peer]) if peer in needed else ""
+    over_tcp = peer in ("zmuxio", "qmux")
 
     def connecting(port: int) -> AbstractAsyncContextManager[Far]:
         match peer:
@@ -68,6 +96,10 @@ def linked(
                 return aioquic_client(certs, port, _PATH)
             case "aiopquic":
                 return aiopquic_client(python, certs, port, _PATH)
+            case "zmuxio":
+                return zmuxio_client(python, certs, port, _PATH)
+            case "qmux":
+                return qmux_client(certs, port, _PATH)
         return script_client(peer, certs, port, _PATH)
 
     def listening() -> AbstractAsyncContextManager[Any]:
@@ -76,19 +108,25 @@ def linked(
                 return aioquic_server(certs)
             case "aiopquic":
                 return aiopquic_server(python, certs, _PATH)
+            case "zmuxio":
+                return zmuxio_server(python, certs)
+            case "qmux":
+                return qmux_server(certs)
         return script_server(peer, certs)
 
     @asynccontextmanager
     async def they_connect(**fields: Any) -> AsyncIterator[Link]:
         sessions: asyncio.Queue[WebTransportSession] = asyncio.Queue()
         async with (
-            serving({_PATH: sessions.put}, **fields) as served,
+            serving({_PATH: sessions.put}, websocket=over_tcp, **fields) as served,
             connecting(served.port) as far,
         ):
             yield Link(await sessions.get(), far)
 
     @asynccontextmanager
     async def we_connect(**fields: Any) -> AsyncIterator[Link]:
+        if over_tcp:
+            fields = {"fallback": "websocket", "fallback_delay": 0.0, **fields}
         async with (
             listening() as server,
             WebTransportClient(config=client_config(close_timeout=2.0, **fields)) as client,

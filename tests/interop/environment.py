@@ -13,12 +13,29 @@ from pathlib import Path
 from tests.support import environments
 from tests.support.scripts import load_script
 
-__all__ = ["MINIMUM", "deno", "deno_environment", "find_python", "moq", "peer_python"]
+__all__ = [
+    *("MINIMUM", "deno", "deno_environment", "find_python", "moq", "node", "peer_python"),
+    "qmux_python",
+]
 
 _ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = _ROOT / ".venv-peers"
 REQUIREMENTS = ["aiopquic==0.6.1"]
 MINIMUM = (3, 12)
+
+QMUX_ENVIRONMENT = _ROOT / ".venv-qmux"
+QMUX_REQUIREMENTS = ["zmuxio==0.3.0", "moq-rs==0.5.1", "moq-ffi==0.4.18"]
+
+NODE_ENVIRONMENT = _ROOT / ".venv-node"
+# By the name that each is installed under: old versions have names of their own.
+NODE_REQUIREMENTS = {
+    "@moq/qmux": "0.3.3",
+    "@moq/web-socket-stream": "0.1.1",
+    "@moq/web-transport-ws": "0.3.0",
+    "qmux-0.1.3": "npm:@moq/qmux@0.1.3",
+    "qmux-0.0.6": "npm:@moq/qmux@0.0.6",
+    "ws": "8.23.0",
+}
 
 DENO_ENVIRONMENT = _ROOT / ".venv-deno"
 DENO_REQUIREMENTS = ["deno==2.9.6"]
@@ -43,6 +60,46 @@ def peer_python() -> str:
     if base is None:
         raise FileNotFoundError(f"no Python {MINIMUM[0]}.{MINIMUM[1]} or later")
     return environments.make_environment(ENVIRONMENT, base, REQUIREMENTS)
+
+
+def qmux_python() -> str:
+    """The interpreter of an environment that holds ``QMUX_REQUIREMENTS``; raises the same."""
+    base = find_python()
+    if base is None:
+        raise FileNotFoundError(f"no Python {MINIMUM[0]}.{MINIMUM[1]} or later")
+    return environments.make_environment(QMUX_ENVIRONMENT, base, QMUX_REQUIREMENTS)
+
+
+def node() -> Path:
+    """A directory whose ``node_modules`` holds ``NODE_REQUIREMENTS``; made once, then kept.
+
+    Raises:
+        FileNotFoundError: There is no Node or no npm.
+        RuntimeError: The packages cannot be installed.
+    """
+    for name in ("node", "npm"):
+        if shutil.which(name) is None:
+            raise FileNotFoundError(
+                f"peers in JavaScript need {name} (`make setup` installs it; Debian package"
+                f" `{name.replace('node', 'nodejs')}`)"
+            )
+    with NODE_ENVIRONMENT.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a parallel run may want it twice at the same time
+        wanted = json.dumps({"private": True, "dependencies": NODE_REQUIREMENTS}, indent=2)
+        record = NODE_ENVIRONMENT / "package.json"
+        if not (record.is_file() and record.read_text() == wanted):
+            making = NODE_ENVIRONMENT.with_suffix(".making")
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            (making / "package.json").write_text(wanted)
+            environments.run(
+                *("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"),
+                *("--no-package-lock", "--loglevel=error"),
+                cwd=making,
+            )
+            shutil.rmtree(NODE_ENVIRONMENT, ignore_errors=True)
+            making.rename(NODE_ENVIRONMENT)
+    return NODE_ENVIRONMENT
 
 
 def deno() -> list[str]:

@@ -24,6 +24,7 @@ async def allow(*, session: object) -> bool:
 # What a field needs beside it to be accepted.
 COMPANIONS: dict[str, dict[str, Any]] = {
     "certfile": {"keyfile": "k.pem"},
+    "fallback_proxy": {"fallback": "websocket"},
     "keyfile": {"certfile": "c.pem"},
     "require_application_protocol": {"application_protocols": ["chat"]},
     "verify_mode": {"ca_certs": "/ca.pem"},

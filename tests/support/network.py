@@ -1,7 +1,7 @@
-"""A network of this process's own: two hosts with two routers between them.
+"""Networks of this process's own: two hosts with two routers between them, or one without UDP.
 
-Each is a network namespace that lives as long as one process that holds it, and that process ends
-with its standard input. So nothing has a name that others could have too, and nothing stays,
+Each host is a network namespace that lives as long as one process that holds it, and that process
+ends with its standard input. So nothing has a name that others could have too, and nothing stays,
 however the tests end.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
-__all__ = ["CLIENT", "SERVER", "Network", "why_no_mounts", "why_not"]
+__all__ = ["CLIENT", "SERVER", "Network", "NoUdp", "why_no_mounts", "why_no_rules", "why_not"]
 
 CLIENT, SERVER = "10.71.0.1", "10.71.2.2"
 _LINKS = (
@@ -45,6 +45,23 @@ def why_not() -> str:
         ["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, check=False
     )
     return f"no network namespaces here: {done.stderr.strip()}" if done.returncode else ""
+
+
+@functools.cache
+def why_no_rules() -> str:
+    """Why this machine does not let us drop packets in a network namespace; "" if it does."""
+    if why_not():
+        return why_not()
+    if shutil.which("nft") is None:
+        return "rules for packets need the program nft (Debian package `nftables`)"
+    done = subprocess.run(
+        ["unshare", "--net", "nft", "-f", "-"],
+        input=_drop_udp("127.0.0.1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"no rules for packets here: {done.stderr.strip()}" if done.returncode else ""
 
 
 @functools.cache
@@ -90,7 +107,7 @@ class Network:
 
     def inside(self, name: str) -> list[str]:
         """What stands before a command that is to run there."""
-        return ["nsenter", f"--net=/proc/{self._holders[name].pid}/ns/net", "--"]
+        return _inside(self._holders[name])
 
     def run(self, name: str, *command: str) -> None:
         """Run a command there.
@@ -122,15 +139,7 @@ class Network:
             self._ip(name, "rule", "add", "ipproto", "icmp", "blackhole")
 
     def _hold(self, name: str) -> None:
-        holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", _HOLD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._holders[name] = holder
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "ready\n"
+        self._holders[name] = _hold()
         self._ip(name, "link", "set", "lo", "up")
 
     def _link(self, left: str, left_address: str, right: str, right_address: str) -> None:
@@ -147,9 +156,93 @@ class Network:
 
     def _end(self) -> None:
         for holder in self._holders.values():
-            assert holder.stdin is not None
-            assert holder.stdout is not None
-            holder.stdin.close()
-            holder.wait()
-            holder.stdout.close()
+            _release(holder)
         self._holders.clear()
+
+
+class NoUdp:
+    """A host without neighbours, where UDP packets to some of its own addresses vanish.
+
+    Args:
+        *addresses: Of the loopback interface, IPv4 or IPv6; all of them by default.
+    """
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+        self._holder: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._holder = _hold()
+        try:
+            self._run("ip", "link", "set", "lo", "up")
+            self._run("nft", "-f", "-", said=_drop_udp(*self._addresses))
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    @property
+    def inside(self) -> list[str]:
+        """What stands before a command that is to run there."""
+        assert self._holder is not None
+        return _inside(self._holder)
+
+    def _run(self, *command: str, said: str | None = None) -> None:
+        done = subprocess.run(
+            [*self.inside, *command], input=said, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr.strip()}"
+
+    def _end(self) -> None:
+        assert self._holder is not None
+        _release(self._holder)
+
+
+def _drop_udp(*addresses: str) -> str:
+    """Rules for nft: UDP packets to these addresses, or all of them, are dropped on arrival."""
+    kinds = {address: "ip6" if ":" in address else "ip" for address in addresses}
+    matches = [f"{kind} daddr {address} meta l4proto udp" for address, kind in kinds.items()] or [
+        "meta l4proto udp"
+    ]
+    rules = [f"add rule inet blocked arriving {match} drop" for match in matches]
+    return "\n".join(
+        (
+            "add table inet blocked",
+            "add chain inet blocked arriving { type filter hook input priority 0; }",
+            *rules,
+            "",
+        )
+    )
+
+
+def _hold() -> subprocess.Popen[str]:
+    """A process that holds a network namespace until its standard input ends."""
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", _HOLD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "ready\n"
+    return holder
+
+
+def _release(holder: subprocess.Popen[str]) -> None:
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    holder.stdin.close()
+    holder.wait()
+    holder.stdout.close()
+
+
+def _inside(holder: subprocess.Popen[str]) -> list[str]:
+    return ["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--"]

@@ -8,7 +8,7 @@ import random
 import re
 import socket
 
-__all__ = ["free_port"]
+__all__ = ["free_port", "free_port_of_both"]
 
 # Below the ports that the system gives out: else any client of another test, in this process or in
 # a worker beside it, may get a port between the moment it was found free and its use.
@@ -43,3 +43,16 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
                 continue
             return port
     raise AssertionError(f"no free port among {_slice()}")
+
+
+def free_port_of_both() -> int:
+    """As ``free_port``, for UDP and TCP."""
+    while True:
+        port = free_port()
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            try:
+                probe.bind(("::", port))
+            except OSError:
+                continue
+        return port

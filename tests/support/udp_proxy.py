@@ -60,8 +60,8 @@ class UdpProxy(WebTransportServer):
 
     def _accept(self, quic: Any) -> Driver:
         driver = super()._accept(quic)
-        layer: Any = driver.layer
-        layer.tunnel_requested = self._requested
+        h3: Any = driver.layer
+        h3.tunnel_requested = self._requested
         return driver
 
     def _requested(self, tunnel: H3Tunnel) -> None:

@@ -36,8 +36,10 @@ def required() -> Iterator[tuple[str, str]]:
 def test_every_optional_package_has_a_call_here() -> None:
     assert {extra for _, extra in required()} == {
         "asgi",
+        "fallback",
         "http2",
         "msgpack",
+        "nats",
         "opentelemetry",
         "prometheus",
         "protobuf",

@@ -42,6 +42,8 @@ export class Reconnecting {
    * @param {number} [options.maxDelayMs] The last maximum of a pause.
    * @param {number} [options.timeoutMs] How long an attempt may take, `onSession` included.
    * @param {number} [options.maxAttempts] Failed attempts in a row, after which it gives up.
+   * @param {function(string, object)} [options.fallback] As for `connect`.
+   * @param {number} [options.fallbackAfterMs] As for `connect`.
    */
   constructor(target, options = {}) {
     const defaults = {
@@ -171,13 +173,14 @@ export class Reconnecting {
   }
 
   async #attempt() {
-    const { onSession, timeoutMs } = this.#options;
+    const { onSession, timeoutMs, fallback, fallbackAfterMs } = this.#options;
     const { signal } = this.#closing;
     const limit = new Limit(signal).within(timeoutMs, () => this.#late(timeoutMs));
     let session = null;
     try {
       const target = typeof this.#target === "function" ? this.#target() : this.#target;
-      session = await connect(await limit.race(target), { timeoutMs, signal });
+      const options = { timeoutMs, signal, fallback, fallbackAfterMs };
+      session = await connect(await limit.race(target), options);
       await limit.race(onSession(session));
       return session;
     } catch (error) {

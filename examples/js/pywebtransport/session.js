@@ -44,48 +44,106 @@ function hashBytes(hash) {
 /**
  * Open a session.
  *
+ * With `fallback`, the page also gets through where UDP is blocked. It is called when the browser
+ * has no WebTransport, when a session fails to open, and when it is not open after
+ * `fallbackAfterMs`; the attempt is given up then. What the fallback has opened is remembered: for
+ * ten minutes, sessions with the same origin begin with it.
+ *
  * @param {string|object} target A URL, or `{url, certificateHash, ...}`; the rest are options of
  *   the browser's `WebTransport` constructor, such as `congestionControl`.
  * @param {object} [options]
- * @param {number} [options.timeoutMs] How long it may take.
+ * @param {number} [options.timeoutMs] How long it may take, the fallback included.
  * @param {AbortSignal} [options.signal] Gives up; the promise is rejected with its reason.
+ * @param {function(string, object)} [options.fallback] Makes a session over TCP of a URL and the
+ *   options for the constructor; may return a promise of it. Certificate hashes are left out, since
+ *   browsers have them for WebTransport only.
+ * @param {number} [options.fallbackAfterMs] How long the browser's WebTransport may try alone.
  * @returns {Promise<WebTransport>} The session, which is open.
  * @throws {ConfigurationError} The URL, the hash or an option is wrong, or the browser has no
- *   WebTransport (it has none on pages that are neither https: nor localhost).
+ *   WebTransport (it has none on pages that are neither https: nor localhost) and there is no
+ *   fallback.
  * @throws {ConnectionError} The session could not be opened, or not in time.
  */
-export async function connect(target, { timeoutMs = 10_000, signal } = {}) {
+export async function connect(
+  target,
+  { timeoutMs = 10_000, signal, fallback = null, fallbackAfterMs = 1500 } = {},
+) {
   checkTime("timeoutMs", timeoutMs);
-  const { url, certificateHash, ...native } = typeof target === "string" ? { url: target } : target;
+  checkTime("fallbackAfterMs", fallbackAfterMs);
+  check(fallback === null || typeof fallback === "function", "fallback", fallback, "a function");
+  const { url, certificateHash, ...rest } = typeof target === "string" ? { url: target } : target;
   check(typeof url === "string", "url", url, "a string");
+  const hashes = {};
   if (certificateHash !== undefined && certificateHash !== null) {
-    native.serverCertificateHashes = certificateHashes(certificateHash);
+    hashes.serverCertificateHashes = certificateHashes(certificateHash);
   }
-  if (!("WebTransport" in globalThis)) {
+  const has = "WebTransport" in globalThis;
+  if (!has && fallback === null) {
     const where = globalThis.isSecureContext ? "this browser" : "a page that is not secure";
     throw new ConfigurationError(`there is no WebTransport in ${where}`);
   }
-  let session;
+  const first = () => native(url, { ...rest, ...hashes });
+  const late = (ms) => () => new ConnectionError(`no session with ${url} within ${ms} ms`);
+  const limit = new Limit(signal).within(timeoutMs, late(timeoutMs));
   try {
-    session = new WebTransport(url, native);
-  } catch (cause) {
-    throw new ConfigurationError(`WebTransport refuses its arguments: ${cause.message}`, { cause });
+    if (fallback === null) return await open(first, url, limit);
+    if (has && !fallbackIsFirst(url)) {
+      const alone = new Limit(limit.signal).within(fallbackAfterMs, late(fallbackAfterMs));
+      try {
+        return await open(first, url, alone);
+      } catch (error) {
+        if (limit.signal.aborted || error instanceof ConfigurationError) throw error;
+      } finally {
+        alone.end();
+      }
+    }
+    fallbacks.delete(originOf(url));
+    const session = await open(() => fallback(url, rest), url, limit);
+    fallbacks.set(originOf(url), performance.now() + REMEMBERED_MS);
+    return session;
+  } finally {
+    limit.end();
   }
-  session.ready.catch(ignore);
-  endOf(session);
-  const late = () => new ConnectionError(`no session with ${url} within ${timeoutMs} ms`);
-  const limit = new Limit(signal).within(timeoutMs, late);
+}
+
+// Until when the fallback goes first, for each origin where it got through.
+const fallbacks = new Map();
+const REMEMBERED_MS = 600_000;
+
+const fallbackIsFirst = (url) => performance.now() < (fallbacks.get(originOf(url)) ?? 0);
+
+function originOf(url) {
   try {
+    return new URL(url).origin;
+  } catch {
+    return ""; // the constructor says what is wrong
+  }
+}
+
+/** Make a session and wait until it is open; it is closed when that fails. */
+async function open(make, url, limit) {
+  const making = (async () => make())();
+  try {
+    const session = await limit.race(making);
+    session.ready.catch(ignore);
+    endOf(session);
     await limit.race(session.ready);
     return session;
   } catch (error) {
-    session.close();
-    if (limit.signal.aborted) throw error;
+    making.then((session) => session.close(), ignore);
+    if (limit.signal.aborted || error instanceof ConfigurationError) throw error;
     const hint = "is the server running, and does it allow this page's origin?";
     const text = `no session with ${url}: ${error.message} (${hint})`;
     throw new ConnectionError(text, { cause: error });
-  } finally {
-    limit.end();
+  }
+}
+
+/** A session of the browser. */
+function native(url, options) {
+  try {
+    return new WebTransport(url, options);
+  } catch (cause) {
+    throw new ConfigurationError(`WebTransport refuses its arguments: ${cause.message}`, { cause });
   }
 }
 
@@ -124,6 +182,9 @@ export async function explained(error, session, what) {
 }
 
 export function streamError(streamErrorCode) {
+  if (!("WebTransportError" in globalThis)) {
+    return Object.assign(new Error("ended by this page"), { source: "stream", streamErrorCode });
+  }
   try {
     return new WebTransportError("ended by this page", { streamErrorCode });
   } catch {

@@ -1,22 +1,16 @@
-"""aiopquic as a WebTransport client and server, in a process of its own.
+"""aiopquic as a WebTransport client and server, in a process of its own; see ``lines.py``.
 
-Speaks JSON, one object per line, on standard input and output: ``{"id", "op", ...}`` comes in,
-``{"id", "result"}`` or ``{"id", "error"}`` goes out, in whatever order operations end. The
-operations are those of ``Far`` in ``tests/interop/link.py``. Runs under Python 3.12 or later and
-imports nothing of this project.
+Runs under Python 3.12 or later and imports nothing of this project.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import os
 import random
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from aiopquic.asyncio.webtransport import connect_webtransport, serve_webtransport
@@ -29,6 +23,7 @@ from aiopquic.quic.events import (
     WebTransportStreamDataReceived,
     WebTransportStreamReset,
 )
+from lines import serve
 
 _CHUNK = 1 << 18
 
@@ -178,33 +173,4 @@ def _configuration() -> QuicConfiguration:
     return QuicConfiguration(alpn_protocols=["h3"], congestion_control_algorithm="cubic")
 
 
-def _reply(number: int, **outcome: Any) -> None:
-    line = json.dumps({"id": number, **outcome}) + "\n"
-    os.write(1, line.encode())
-
-
-async def _run(peer: Peer, number: int, operation: str, arguments: dict[str, Any]) -> None:
-    method: Callable[..., Awaitable[Any]] = getattr(peer, operation)
-    try:
-        _reply(number, result=await method(**arguments))
-    except Exception as error:
-        _reply(number, error=f"{type(error).__name__}: {error}")
-
-
-async def main() -> None:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    peer = Peer()
-    running: set[asyncio.Task[None]] = set()
-    while line := await reader.readline():
-        message = json.loads(line)
-        task = asyncio.create_task(_run(peer, message.pop("id"), message.pop("op"), message))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    for task in running:
-        task.cancel()
-    await peer.finish()
-
-
-asyncio.run(main())
+asyncio.run(serve(Peer))

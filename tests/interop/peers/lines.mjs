@@ -1,18 +1,22 @@
-// What the programs of Deno have in common: JSON, one object per line, on standard input and
-// output (see process.py), and the operations that are the same for every session of the page API.
+// What the programs of Deno and Node have in common: JSON, one object per line, on standard input
+// and output (see process.py), and the operations that are the same for every session of the page
+// API.
 
 import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import process from "node:process";
 import { createInterface } from "node:readline";
 
-// The code of a stream's end stands at the end of the message.
+// The code of a stream's end is a field, or stands at the end of the message.
 const codeOf = (error) => {
+  if (typeof error.streamErrorCode === "number") return error.streamErrorCode;
   const found = error.message.match(/ (\d+)$/);
   if (!found) throw error;
   return Number(found[1]);
 };
 
 // What does not belong to any operation, such as a stream that dies unread, is not worth dying for.
-globalThis.addEventListener("unhandledrejection", (event) => event.preventDefault());
+process.on("unhandledRejection", () => {});
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
@@ -70,7 +74,7 @@ export class Peer {
 
   async send_file({ stream_id, path }) {
     const stream = this.streams.get(stream_id);
-    for await (const chunk of (await Deno.open(path)).readable) await stream.write(chunk);
+    for await (const chunk of createReadStream(path)) await stream.write(chunk);
     await stream.finish();
   }
 
@@ -123,10 +127,85 @@ export class Peer {
   }
 }
 
+// A stream of the page API.
+class PageStream {
+  constructor({ readable, writable }, chosen) {
+    this.reader = readable?.getReader();
+    this.writer = writable?.getWriter();
+    this.writer?.closed.catch(() => {});
+    this.chosen = chosen;
+  }
+
+  async read() {
+    const { value, done } = await this.reader.read();
+    return done ? null : value;
+  }
+
+  write(bytes) {
+    return this.writer.write(bytes);
+  }
+
+  finish() {
+    return this.writer.close();
+  }
+
+  reset(code) {
+    return this.writer.abort(this.chosen(code));
+  }
+
+  stop(code) {
+    return this.reader.cancel(this.chosen(code));
+  }
+}
+
+// The operations of a peer whose session is that of the page API. Its subclass gives the session
+// to `begin`, and has `chosen(code)`: the error that carries the code of a reset or a stop.
+export class PagePeer extends Peer {
+  begin(session) {
+    this.session = session;
+    session.closed.catch(() => {});
+    this.writer = session.datagrams.writable.getWriter();
+    const each = async (readable, take) => {
+      for await (const thing of readable) take(thing);
+    };
+    each(session.incomingBidirectionalStreams, (it) => this.arrived.false.put(this.#stream(it)));
+    each(session.incomingUnidirectionalStreams, (readable) =>
+      this.arrived.true.put(this.#stream({ readable })),
+    );
+    each(session.datagrams.readable, (bytes) => this.datagrams.put(bytes));
+  }
+
+  #stream(halves) {
+    return new PageStream(halves, (code) => this.chosen(code));
+  }
+
+  async open(unidirectional) {
+    if (unidirectional) {
+      return this.#stream({ writable: await this.session.createUnidirectionalStream() });
+    }
+    return this.#stream(await this.session.createBidirectionalStream());
+  }
+
+  sendDatagram(bytes) {
+    return this.writer.write(bytes);
+  }
+
+  protocol() {
+    return this.session.protocol;
+  }
+
+  close({ code, reason }) {
+    this.session.close({ closeCode: code, reason });
+  }
+
+  closed() {
+    return this.session.closed;
+  }
+}
+
 export async function serve(peer) {
-  const write = (answer) => Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(answer) + "\n"));
-  const { stdin } = await import("node:process");
-  for await (const line of createInterface({ input: stdin })) {
+  const write = (answer) => process.stdout.write(JSON.stringify(answer) + "\n");
+  for await (const line of createInterface({ input: process.stdin })) {
     const { id, op, ...given } = JSON.parse(line);
     Promise.resolve(peer[op](given)).then(
       (result) => write({ id, result: result ?? null }),
@@ -136,5 +215,5 @@ export async function serve(peer) {
   // Our end must not wait for one that has vanished.
   const patience = new Promise((done) => setTimeout(done, 2000));
   await Promise.race([peer.finish(), patience]).catch(() => {});
-  Deno.exit(0);
+  process.exit(0);
 }
