@@ -105,6 +105,7 @@ def attach_qmux(
         on_error=partial(_report, loop),
     )
     quic.handler = driver
+    quic.on_received = memory.look
     layer = QMuxSessions(
         quic,
         driver,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "apply_limit",
     "has_room",
+    "look",
     "process_figures",
     "session_memory",
     "takes_exchange",
@@ -34,6 +35,7 @@ watch_memory(PROCESS, _pressure.full)
 
 _UNAVAILABLE = 503
 _TRY_AGAIN = [(b"content-length", b"0"), (b"retry-after", b"1")]
+_LEAST = 65536  # bytes in streams below which no turn looks at the limit
 _REQUEST = 4096  # bytes that an HTTP request and its objects take, about
 _LINE_OVERHEAD = 64  # two small objects of Python
 
@@ -61,6 +63,12 @@ def process_figures() -> dict[str, int]:
 def watch(connection: WebTransportConnection) -> None:
     """Count a connection that is not one of the engine among those that may be closed."""
     _pressure.watch(connection)
+
+
+def look() -> None:
+    """After a turn of such a connection, as the engine does: is more held than may be?"""
+    if unread_bytes() + library_bytes() > _LEAST and _pressure.is_full:
+        _pressure.full()
 
 
 def has_room(quic: Transport) -> bool:

@@ -38,19 +38,22 @@ _VERSIONS = {0x1: "v1", 0x6B3343CF: "v2"}
 def established(connection: WebTransportConnection) -> None:
     """The handshake is complete."""
     if _connections.isEnabledFor(logging.DEBUG):
-        version = connection.get_stats().get("version") or 0
+        version = connection.get_stats().get("version")
         _tell(
             connection,
-            "established with %s, QUIC %s%s",
+            "established with %s, %s%s",
             _peer(connection),
-            _VERSIONS.get(version, hex(version)),
+            "WebSocket" if version is None else f"QUIC {_VERSIONS.get(version, hex(version))}",
             ", resumed" if connection.is_resumed else "",
         )
 
 
 def settings_received(connection: WebTransportConnection) -> None:
-    """The peer's SETTINGS have arrived."""
+    """The peer's SETTINGS have arrived, or its parameters over WebSocket."""
     if _connections.isEnabledFor(logging.DEBUG):
+        if connection.transport == "websocket":
+            _tell(connection, "parameters received")
+            return
         dialect = connection.dialect
         _tell(
             connection,

@@ -13,6 +13,7 @@ import logging
 import re
 import socket
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,7 @@ from ..utils._system import explain_os_error
 from ..utils._tcp import abort
 from ..utils._text import printable
 from ..utils._turns import Turns
+from ..utils._waiters import running_loop, wrong_loop
 
 if TYPE_CHECKING:
     from websockets.frames import Frame
@@ -60,8 +62,9 @@ _BURST = 64 * 1024
 # Bytes that the kernel accepts before the first of them is sent: what was given to it cannot be
 # overtaken any more, and datagrams in it do not expire.
 _UNSENT = 64 * 1024
-# Frames without a byte of a record (pings, pongs, empty fragments) that a peer may send between two
-# of our pings.
+# Frames that are of little use (pings, pongs, fragments that are smaller than this many bytes) that
+# a peer may send between two of our looks at it.
+_SMALL = 64
 _IDLE_FRAMES = 5000
 # Bytes of frames between two looks at the time.
 _PIECE = 16 * 1024
@@ -104,7 +107,7 @@ class Records(Protocol):
         """The peer closed, or the TCP connection ended; the last call."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LinkOptions:
     """Limits of a link.
 
@@ -218,6 +221,7 @@ class WebSocketLink(asyncio.Protocol):
         "_records",
         "_silent",
         "_stalled",
+        "_thread",
         "_ticker",
         "_transport",
         "_turns",
@@ -238,6 +242,7 @@ class WebSocketLink(asyncio.Protocol):
         self._library = library()
         self._options = options
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._deadlines = Deadlines.of(self._loop)
         self._eager = EagerTurn.of(self._loop)
         self._transport: asyncio.Transport | None = None
@@ -254,7 +259,7 @@ class WebSocketLink(asyncio.Protocol):
         self._flush: asyncio.Handle | None = None
         self._deadline: Deadline | asyncio.Handle | None = None
         self._ticker: Deadline | asyncio.Handle | None = None
-        self._fragments: list[bytes] | None = None
+        self._fragments: bytearray | None = None
         self._backlog = b""  # bytes of frames for a later turn
         self._turns: Turns | None = None
         self._pong = b""
@@ -276,6 +281,8 @@ class WebSocketLink(asyncio.Protocol):
     def attach(self, records: Records) -> None:
         """Say whose records it carries, before the upgrade is asked for or accepted."""
         self._records = records
+        if self.is_lost:  # while nobody looked
+            self._loop.call_soon(self._tell_closed, None)
 
     @property
     def is_lost(self) -> bool:
@@ -292,10 +299,24 @@ class WebSocketLink(asyncio.Protocol):
 
     def wants_to_send(self) -> None:
         """Call ``next_record`` at the end of this turn, or when the transport has room."""
+        try:
+            if asyncio.get_running_loop() is not self._loop:
+                self._check_thread()
+        except RuntimeError:  # no loop is running
+            self._check_thread()
         if self._is_receiving:
             self._must_flush = True
         elif self._flush is None and self._can_send and not self._is_paused:
             self._flush = self._loop.call_soon(self._on_flush)
+
+    def _check_thread(self) -> None:
+        """Refuse callers from another event loop or thread; what they queued is still sent."""
+        running = running_loop()
+        if running is None and threading.get_ident() == self._thread and not self._loop.is_closed():
+            return  # between two runs of the loop
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.wants_to_send)
+        raise wrong_loop(self._loop)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send what ``next_record`` still has, then a Close frame; then wait for the peer's.
@@ -459,11 +480,11 @@ class WebSocketLink(asyncio.Protocol):
     def _write(self, frames: list[bytes]) -> None:
         if self._transport is None:
             return
-        self.bytes_sent += sum(map(len, frames))
-        if len(frames) == 1:
-            self._transport.write(frames[0])
-        else:
-            self._transport.writelines(frames)
+        # Joined, TLS needs fewer records; and some versions of asyncio do not pause after
+        # writelines.
+        data = b"".join(frames)
+        self.bytes_sent += len(data)
+        self._transport.write(data)
 
     # ------------------------------------------------------------------ receive
 
@@ -552,7 +573,7 @@ class WebSocketLink(asyncio.Protocol):
         if kind is library.CLOSE:
             self._tell_closed(None)
         elif kind in (library.BINARY, library.TEXT, library.CONTINUATION):
-            if not frame.data:
+            if len(frame.data) < (1 if frame.fin else _SMALL):
                 self._count_idle_frame()
             if self._is_discarding:
                 return
@@ -562,12 +583,12 @@ class WebSocketLink(asyncio.Protocol):
                 self._records.text_received()
             elif not frame.fin:
                 if self._fragments is None:
-                    self._fragments = []
-                self._fragments.append(bytes(frame.data))
+                    self._fragments = bytearray()
+                self._fragments += frame.data
             else:
                 assert self._fragments is not None
                 assert self._records is not None
-                whole = b"".join((*self._fragments, frame.data))
+                whole = bytes(self._fragments + frame.data)
                 self._fragments = None
                 self._records.receive(whole)
         else:
@@ -577,8 +598,8 @@ class WebSocketLink(asyncio.Protocol):
         self._idle_frames += 1
         if self._idle_frames == _IDLE_FRAMES:
             assert self._ws is not None
-            self._ws.fail(_POLICY_VIOLATION, "too many frames without data")
-            self._fail(ProtocolError("the peer sends too many frames without data"), [])
+            self._ws.fail(_POLICY_VIOLATION, "too many small frames")
+            self._fail(ProtocolError("the peer sends too many pings, pongs or small fragments"), [])
 
     # ---------------------------------------------------------------------- end
 

@@ -88,12 +88,27 @@ class ClientLink(WebSocketLink):
         ws.receive_data(data)
         problem = ws.handshake_exc
         response = self._response_of(ws)
-        if response is None:
-            if problem is not None:
-                self._refuse(f"{printable(problem.__cause__ or problem)}")
-            elif self._head_size > _MAX_ANSWER:
-                self._refuse(f"it has more than {_MAX_ANSWER} bytes")
-            return
+        if response is not None:
+            self._take_answer(ws, response, on_answer)
+        elif problem is not None:
+            self._refuse(f"{printable(problem.__cause__ or problem)}")
+        elif self._head_size > _MAX_ANSWER:
+            self._refuse(f"it has more than {_MAX_ANSWER} bytes")
+
+    def eof_received(self) -> bool:
+        """The peer sends nothing more: an answer without a length is complete now."""
+        ws, on_answer = self._ws, self._on_answer
+        if ws is not None and on_answer is not None and not self._is_discarding:
+            assert isinstance(ws, self._library.Client)
+            ws.receive_eof()
+            response = self._response_of(ws)
+            if response is not None:
+                self._take_answer(ws, response, on_answer)
+        return super().eof_received()
+
+    def _take_answer(self, ws: ClientProtocol, response: Response, on_answer: OnAnswer) -> None:
+        """The answer is complete."""
+        problem = ws.handshake_exc
         self._on_answer = None
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._is_discarding = True

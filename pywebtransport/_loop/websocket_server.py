@@ -19,7 +19,6 @@ __all__ = ["ServerLink"]
 _END: Final = b"\r\n\r\n"
 _OFFERS: Final = re.compile(rb"(?mi)^sec-websocket-protocol[ \t]*:(.*)$")
 _ABSOLUTE: Final = re.compile(r"(?i)(?:https?|wss?)://[^/?]*")
-# They belong to the connection, or have an attribute of their own.
 _VERSION: Final = "13"
 _Lines: TypeAlias = list[tuple[str, str]]
 

@@ -22,7 +22,7 @@ from ._legacy import LegacyReceiver, build_legacy, encode_legacy_close
 from ._limits import QMuxLimits
 from ._link import Link
 from ._load import QMuxLoad
-from ._parameters import Parameters, encode_parameters
+from ._parameters import DEFAULT_RECORD_SIZE, Parameters, encode_parameters
 from ._pings import Pulse
 from ._receiving import Receiver
 from ._sending import build_record
@@ -66,6 +66,7 @@ class QMuxConnection:
             (with the legacy framing: soon after ``start``).
         on_drain: Called when the peer asks to end the session soon.
         on_gone: Called once the link is gone, after this end has closed the connection.
+        on_received: Called after each record, when everything was delivered; must not raise.
         failure: What ended the link; None while it is there, and if the other end closed it.
     """
 
@@ -96,6 +97,7 @@ class QMuxConnection:
         "on_drain",
         "on_gone",
         "on_ready",
+        "on_received",
     )
 
     def __init__(
@@ -128,6 +130,7 @@ class QMuxConnection:
         self.on_ready: Callable[[], object] | None = None
         self.on_drain: Callable[[], object] | None = None
         self.on_gone: Callable[[], object] | None = None
+        self.on_received: Callable[[], object] | None = None
         self.failure: BaseException | None = None
 
     def start(self, draft: int) -> None:
@@ -178,6 +181,8 @@ class QMuxConnection:
             if self._receiver.closed is not None:
                 self._closed_by_peer(*self._receiver.closed)
         self._deliver()
+        if self.on_received is not None:
+            self.on_received()
 
     def too_large(self) -> None:
         """A record is larger than ``limits.max_record_size``: FRAME_ENCODING_ERROR, Close 1009."""
@@ -384,7 +389,11 @@ class QMuxConnection:
         priority: int = 0,
         deadline: int | None = None,
     ) -> bool:
-        """As ``Transport.send_datagram``. What is in a record arrives: only the queue drops."""
+        """As ``Transport.send_datagram``. What is in a record arrives: only the queue drops.
+
+        Before the peer's parameters are here, datagrams wait in the queue; those that turn out to
+        be too large for the peer are dropped then.
+        """
         state = self._state
         self._check_open("sending a datagram")
         if not isinstance(priority, int) or not 0 <= priority <= 2:
@@ -394,15 +403,19 @@ class QMuxConnection:
                 config_value=priority,
             )
         payload = data if type(data) is bytes else bytes(data)
-        if not state.peer.max_datagram_frame_size:
+        if not self._receiver.is_ready:
+            most = largest_datagram(DEFAULT_RECORD_SIZE) - len(prefix)
+        elif state.peer.max_datagram_frame_size:
+            most = self.max_datagram_size - len(prefix)
+        else:
             raise DatagramError(
                 "sending a datagram: the peer accepts none", datagram_size=len(payload)
             )
-        most = self.max_datagram_size - len(prefix)
         if len(payload) > most:
             raise DatagramTooLargeError(datagram_size=len(payload), max_size=max(0, most))
         queued = state.datagrams.put(prefix, payload, priority, deadline)
-        state.wake()
+        if self._receiver.is_ready:
+            state.wake()
         return queued
 
     # --------------------------------------------------------------- the rest

@@ -107,6 +107,20 @@ class DatagramQueue:
                 room -= len(frame)
         return room
 
+    def keep(self, most: int) -> None:
+        """Drop those that are larger; -1: all."""
+        if self._lines is None:
+            return
+        for line in self._lines:
+            for _ in range(len(line)):
+                entry = line.popleft()
+                if entry[1] <= most:
+                    line.append(entry)
+                    continue
+                self.count -= 1
+                self.bytes_queued -= entry[1]
+                self.dropped += 1
+
     def clear(self) -> int:
         """Drop all; return how many there were."""
         count, self.count, self.bytes_queued = self.count, 0, 0

@@ -7,6 +7,7 @@ from struct import error as StructError
 from typing import Any, Final
 
 from ..h3._varint import encode_varint
+from ._datagrams import largest_datagram
 from ._errors import QMuxConnectionError, QMuxError
 from ._frames import (
     CLOSE_APPLICATION,
@@ -235,6 +236,8 @@ class Receiver:
         state.send_limit = peer.max_data
         state.may_open[:] = peer.max_streams_bidi, peer.max_streams_uni
         self.is_ready = True
+        frame_size = min(peer.max_datagram_frame_size, state.record_size)
+        state.datagrams.keep(largest_datagram(frame_size) if frame_size else -1)
         state.wake()
 
     # ------------------------------------------------------------------- streams

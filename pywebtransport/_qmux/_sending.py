@@ -23,9 +23,9 @@ LARGEST_RECORD: Final = 65535
 _SHARE: Final = 16384
 """Bytes of one stream in a row while other streams wait."""
 _LEAST: Final = 1024
-"""Bytes of a record that are too few for a part of what a stream has to send."""
+"""If a record has less room than this, it gets no part of what a stream has to send."""
 _CREDIT_FRAME: Final = 24
-"""Bytes of the longest of our own control frames whose numbers are set when it is sent."""
+"""Bytes of the longest control frame that is encoded when it is sent."""
 
 
 def build_record(state: State) -> bytes | None:
@@ -43,7 +43,7 @@ def build_record(state: State) -> bytes | None:
             frame = encode_number(MAX_STREAMS + kind, credit.announce())
             parts.append(frame)
             room -= len(frame)
-    if state.datagrams.count:
+    if state.datagrams.count and state.peer.max_datagram_frame_size:
         room = state.datagrams.take(room, parts)
     if state.ends:
         room = _add_ends(state, parts, room)
@@ -77,7 +77,7 @@ def _add_control(state: State, parts: list[Any], room: int) -> int:
         del control[:done]
         return room
     control.clear()
-    if state.pong >= 0:
+    if state.pong >= 0 and room >= _CREDIT_FRAME:
         frame = encode_number(PING_RESPONSE, state.pong)
         state.pong = -1
         parts.append(frame)
@@ -164,8 +164,8 @@ def _add_streams(state: State, parts: list[Any], room: int) -> None:
             if fin:
                 state.ended.append(stream)
             elif is_last:
-                frame = stream.reset_frame(stream.reset_due, stream.sent)
-                state.control.append((frame, stream))
+                code, stream.reset_due = stream.reset_due, -1
+                state.control.append((stream.reset_frame(code, stream.sent), stream))
             if left <= state.low_water < queued:
                 stream.has_news()
     state.stream_bytes_sent += before - credit

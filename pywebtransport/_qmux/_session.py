@@ -317,6 +317,8 @@ class QMuxSession:
 
     def code_passed(self, wire: int | None, origin: LayerSession) -> int:
         """Return the wire code that passes on a stream code of the session ``origin``."""
+        if wire is not None and isinstance(origin, QMuxSession):
+            return wire
         return origin.code_from_wire(wire) or 0
 
     def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:
@@ -520,8 +522,7 @@ class QMuxSession:
             deadline: ``time.monotonic_ns()`` after which it is dropped.
 
         Returns:
-            False if there is no room, or the peer's parameters are not here yet;
-            ``datagram_writable`` tells when to try again.
+            False if there is no room; ``datagram_writable`` tells when to try again.
 
         Raises:
             DatagramTooLargeError: nothing was sent; ``max_size`` is the limit.
@@ -529,14 +530,12 @@ class QMuxSession:
         """
         if self.state is CLOSED:
             raise self._error("the session is closed")
-        queued = False
-        if self._is_ready:
-            try:
-                queued = self._quic.send_datagram(b"", data, self.group, priority, deadline)
-            except DatagramTooLargeError:
-                raise DatagramTooLargeError(
-                    datagram_size=memoryview(data).nbytes, max_size=self.max_datagram_size
-                ) from None
+        try:
+            queued = self._quic.send_datagram(b"", data, self.group, priority, deadline)
+        except DatagramTooLargeError:
+            raise DatagramTooLargeError(
+                datagram_size=memoryview(data).nbytes, max_size=self.max_datagram_size
+            ) from None
         if not queued:
             self._datagram_refused = True
         return queued

@@ -116,13 +116,17 @@ class QMuxSessions:
             request.reject(_BAD_REQUEST, NO_HEADERS)
             self._was_answered = True
             return
+        headers = request.headers
+        if request.origin is not None:  # as over HTTP/3, it is a field like others, too
+            headers = headers.copy()
+            headers["origin"] = request.origin
         session = QMuxSession(
             self.quic,
             request,
             authority=request.authority,
             path=request.path,
             origin=request.origin,
-            request_headers=request.headers,
+            request_headers=headers,
             offered=offered,
             over=self._session_over,
         )

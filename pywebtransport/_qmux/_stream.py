@@ -32,6 +32,7 @@ class QMuxStream(PlainStream):
         send_limit: Bytes that the peer allows.
         fin_due: FIN follows the last byte.
         reset_due: RESET_STREAM_AT with this code follows the last byte; -1: it does not.
+        ends_due: It is in ``state.ends``.
         is_listed: It is in ``state.news``.
         is_ready: It waits in a queue of streams with something to send.
         order: Its send order.
@@ -269,6 +270,7 @@ class QMuxStream(PlainStream):
         """Send a reset after the first ``reliable`` bytes, or at once."""
         self._is_reset = True
         self.fin_due = False
+        self.reset_due = -1
         reliable = min(reliable, self.sent + self.queued)
         if not self.state.peer.reset_stream_at or self.state.draft < 2:
             reliable = 0
@@ -281,6 +283,7 @@ class QMuxStream(PlainStream):
         self.state.wake()
 
     def reset_frame(self, code: int, reliable: int) -> bytes:
+        """Return RESET_STREAM; RESET_STREAM_AT if there is a reliable size."""
         if reliable:
             return encode_number(RESET_STREAM_AT, self.stream_id, code, self.sent, reliable)
         if not self.state.draft:
@@ -288,9 +291,11 @@ class QMuxStream(PlainStream):
         return encode_number(RESET_STREAM, self.stream_id, code, self.sent)
 
     def stopped(self, code: int) -> None:
-        """The peer does not want what is sent."""
+        """The peer does not want what is sent: answer with a reset, unless FIN was sent."""
         self.peer_stopped(code)
-        if self.is_sending and not self._is_reset and not (self.fin_due and not self.queued):
+        if self.reset_due >= 0:  # it does not want the reliable part either
+            self.end_sending(self.reset_due)
+        elif self.is_live and (self.queued or not self.fin_due):
             self.end_sending(code)
 
     def handed_over(self) -> None:
@@ -302,6 +307,7 @@ class QMuxStream(PlainStream):
     def sending_done(self) -> None:
         """The end of the sending side was handed over."""
         self.is_sending = False
+        self._held_for = None
         if self._after is not None:
             after, self._after = self._after, None
             for other in after:

@@ -62,6 +62,10 @@ def attach(app: AsgiApp, config: ServerConfig) -> AttachedApp:
             value=config.workers,
             reason="the processes are those of the other server, and there can be one",
         )
+    if config.websocket:
+        raise invalid_config(
+            key="websocket", value=True, reason="the TCP port is that of the other server"
+        )
     return AttachedApp(app, config)
 
 

@@ -106,8 +106,8 @@ def webtransport_scope(server: AsgiServer, session: WebTransportSession) -> dict
     return {
         "type": "webtransport",
         "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
-        "http_version": "3",
-        "method": "CONNECT",
+        "http_version": "3" if session.transport == "quic" else "1.1",
+        "method": "CONNECT" if session.transport == "quic" else "GET",
         "scheme": "https",
         "path": root + path,
         "raw_path": root.encode() + raw_path,

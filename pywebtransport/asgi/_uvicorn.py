@@ -403,6 +403,17 @@ class _HttpProtocol(HttpToolsProtocol):
         """The rest of the connection is a WebSocket, which is another protocol."""
         transport = self.transport
         self._is_upgraded = True
+        # A proxy may send it on a connection that it has used before.
+        lines = (b"%b: %b\r\n" % line for line in self.scope["headers"])
+        method = self.scope["method"].encode()
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self.url, b"".join(lines))
+        link = self._options.take_upgrade(self._place, head)
+        if link is not None:
+            self.connections.discard(self)
+            transport.set_protocol(link)
+            link.connection_made(transport)
+            link.data_received(head)
+            return
         super().handle_websocket_upgrade()
         protocol = transport.get_protocol()
         assert isinstance(protocol, WebSocketProtocol)

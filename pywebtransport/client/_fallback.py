@@ -77,7 +77,6 @@ class Fallback:
             addresses = await resolve(*origin, family=config.address_family)
         progress.advance("handshake", QUIC_HINT)
         quic = progress.add_lane("QUIC", "handshake", QUIC_HINT)
-        remembered = self._memory.prefers_tcp(origin, loop.time())
 
         def connect_tcp() -> Coroutine[Any, Any, ClientLink]:
             self._stats.fallbacks_tried += 1
@@ -90,7 +89,7 @@ class Fallback:
         link = await run_race(
             lambda: connect_quic(quic, addresses),
             connect_tcp,
-            delay=0.0 if remembered else config.fallback_delay,
+            delay=self._memory.delay(origin, config.fallback_delay, loop.time()),
             discard=_discard,
             tasks=self._attempts,
             failed=failed,

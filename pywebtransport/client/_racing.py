@@ -44,6 +44,10 @@ class Memory:
         since = self._won.get(origin)
         return since is not None and now - since <= _REMEMBERED
 
+    def delay(self, origin: _Origin, delay: float, now: float) -> float:
+        """Seconds that QUIC has alone: ``delay``, or none for a server that was reached by TCP."""
+        return 0.0 if self.prefers_tcp(origin, now) else delay
+
     def record(self, origin: _Origin, winner: Lane, now: float) -> None:
         """Note the result of a race; QUIC makes a server forgotten."""
         self._won.pop(origin, None)

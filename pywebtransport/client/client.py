@@ -210,7 +210,8 @@ class WebTransportClient(EventEmitter):
         """Close every session and connection and release the sockets. Idempotent.
 
         Takes at most about ``close_timeout`` seconds. If the event loop of the client has ended, it
-        only releases the sockets.
+        only releases the UDP sockets. A TCP connection can only be closed by its own event loop, so
+        close a client with sessions over a WebSocket before that ends.
 
         Raises:
             ConfigurationError: The client belongs to another event loop.

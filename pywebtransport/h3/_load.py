@@ -126,12 +126,12 @@ class Load:
             self._timer.cancel()
             self._timer = None
 
+    def excessive(self, reason: str) -> Exception:
+        """Return the error for a peer that exceeds the limit."""
+        return H3ConnectionError(H3Error.EXCESSIVE_LOAD, f"too many {reason}")
+
     def _fall(self) -> None:
         self._timer = None
         self._count = max(0, self._count - self._per_second)
         if self._count > _FEW:
             self._timer = self._call_later(_PERIOD, self._fall)
-
-    def excessive(self, reason: str) -> Exception:
-        """Return the error for a peer that exceeds the limit."""
-        return H3ConnectionError(H3Error.EXCESSIVE_LOAD, f"too many {reason}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._accepting import Place
     from ._front import TcpFront
 
-__all__ = ["Doorman", "Visits", "response"]
+__all__ = ["Doorman", "Visits", "asks_for_session"]
 
 _MAX_HEAD: Final = 16384
 """Bytes that the head of a request for a session may have."""
@@ -109,7 +109,7 @@ class Doorman(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was turned away."""
-        self._decided()
+        self._let_go()
         self._place.leave()
 
     def cut(self) -> None:
@@ -151,7 +151,7 @@ class Doorman(asyncio.Protocol):
         """Let another protocol have the connection, from its beginning on."""
         transport, self._transport = self._transport, None
         assert transport is not None
-        self._decided()
+        self._let_go()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         head, self._head = bytes(self._head), bytearray()
@@ -162,10 +162,10 @@ class Doorman(asyncio.Protocol):
         """Answer, and end the connection."""
         transport = self._transport
         assert transport is not None
-        self._decided()
+        self._let_go()
         peer, own = (transport.get_extra_info(name) for name in ("peername", "sockname"))
         further = self._visits.refused(peer[0] if peer else "", own[1] if own else 0, status)
-        transport.write(response(status, *lines, *further))
+        transport.write(_response(status, *lines, *further))
         transport.close()
 
     def _late(self) -> None:
@@ -177,7 +177,7 @@ class Doorman(asyncio.Protocol):
         else:
             self.cut()
 
-    def _decided(self) -> None:
+    def _let_go(self) -> None:
         self._visits.gone(self)
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -229,7 +229,18 @@ def _read(head: bytes) -> _Request | None:
     )
 
 
-def response(status: HTTPStatus, *lines: tuple[str, str]) -> bytes:
+def asks_for_session(head: bytes, accepts: Callable[[Sequence[str]], bool]) -> bool:
+    """Whether a head, with the empty line at its end, is that of a request for a session.
+
+    Args:
+        head: The head.
+        accepts: Whether one of some subprotocols is for sessions.
+    """
+    request = _read(head.removesuffix(b"\r\n\r\n"))
+    return request is not None and request.is_upgrade and accepts(request.offered)
+
+
+def _response(status: HTTPStatus, *lines: tuple[str, str]) -> bytes:
     """An answer without a body, after which the connection ends.
 
     Args:

@@ -50,10 +50,14 @@ class FrontOptions:
     Attributes:
         handshake_timeout: Seconds for the head of a request.
         max_head: Bytes that the head of a request may have.
+        take_upgrade: Called with the place of a connection and the head of a request for a
+            WebSocket that is not its first request. It returns the protocol that the connection
+            gets, and the head, if that is not a matter of the application.
     """
 
     handshake_timeout: float
     max_head: int
+    take_upgrade: Callable[[Place, bytes], asyncio.Protocol | None]
 
 
 class TcpApplication(Protocol):

@@ -14,8 +14,8 @@ from ..utils._tasks import cancel_in_turns, start_task
 from ..utils._text import printable_path
 from ..utils._timing import get_timestamp
 from ._access import access_logger, log_access
-from ._answering import is_among
 from ._losses import peer_name
+from ._origins import is_allowed
 
 if TYPE_CHECKING:
     from .._states import Address
@@ -92,7 +92,7 @@ class Requests:
         """Take the limits of another configuration."""
         self._limit = config.max_requests
         self._logs = config.access_log
-        self._origins = None if config.allowed_origins is None else tuple(config.allowed_origins)
+        self._origins = config.allowed_origins
         self.timeout = config.request_timeout
         self.max_body = config.max_request_body
         self.write_timeout = config.write_timeout
@@ -141,7 +141,7 @@ class Requests:
         Args:
             origin: Of the page; None: the client is no browser.
         """
-        if origin is None or self._origins is None or is_among(origin, self._origins):
+        if origin is None or self._origins is None or is_allowed(origin, self._origins):
             return True
         self._stats.origins_rejected += 1
         return False

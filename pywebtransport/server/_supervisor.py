@@ -100,9 +100,10 @@ def run_workers(
         port: Default ``config.bind_port``; 0 lets the system choose one for all.
         sockets: Bound UDP sockets to serve instead, and TCP sockets of the same ports if something
             is served over TCP; by default what systemd passed, see ``inherited_sockets``. From now
-            on they belong to the workers. If no further sockets can
-            be bound to their addresses, for instance because another user created them, all workers
-            read the same sockets and pass packets to each other.
+            on they belong to the workers. If no further UDP sockets can be bound to their
+            addresses, for instance because another user created them, all workers read the same
+            sockets and pass packets to each other. All workers accept connections on the TCP
+            sockets.
         loop_factory: Creates the event loops; by default chosen as by ``ServerApp.run``.
         on_listening: Called once with the addresses, in this process, when all workers listen. An
             exception that it raises ends everything.

@@ -20,7 +20,7 @@ from ..utils._stuck import end_tasks
 from ..utils._text import printable
 from ..utils._tls_contexts import TlsContexts
 from ._accepting import Admission, Listening, Place
-from ._doorman import Doorman
+from ._doorman import Doorman, asks_for_session
 from ._front import FrontOptions, TcpApplication, TcpFront
 from ._worker import current_worker
 
@@ -189,6 +189,7 @@ class TcpPort:
                     FrontOptions(
                         handshake_timeout=config.handshake_timeout,
                         max_head=config.max_field_section_size,
+                        take_upgrade=self._take_upgrade,
                     )
                 )
         except BaseException:
@@ -283,6 +284,12 @@ class TcpPort:
 
     def make_link(self, place: Place) -> asyncio.Protocol:
         """See ``Visits``."""
+        return self._make_link(place)
+
+    def _take_upgrade(self, place: Place, head: bytes) -> asyncio.Protocol | None:
+        """See ``FrontOptions``."""
+        if not self._config().websocket or not asks_for_session(head, self.accepts):
+            return None
         return self._make_link(place)
 
     def refused(self, host: str, port: int, status: int) -> list[tuple[str, str]]:

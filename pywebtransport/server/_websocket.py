@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from .._core.fallback import qmux_limits, serve_over
@@ -38,8 +37,11 @@ class Links:
     ) -> None:
         self._config = config
         self._take_over = take_over
-        self._open: set[ServerLink] = set()
+        self._open: dict[ServerLink, Place] = {}
         self._all_gone = asyncio.Event()
+        # The same for all: a server has many links.
+        self._calls = self._requested, self._is_wanted, self._ended
+        self._options: LinkOptions | None = None
 
     def make(self, place: Place) -> asyncio.Protocol:
         """The protocol of a TCP connection whose first request asks for a session.
@@ -47,22 +49,21 @@ class Links:
         Args:
             place: Of the connection.
         """
-        config = self._config()
-
-        def ended(link: ServerLink) -> None:
-            place.leave()
-            self._open.discard(link)
-            if not self._open:
-                self._all_gone.set()
-
-        link = ServerLink(
-            partial(self._requested, place),
-            _link_options(config),
-            is_wanted=lambda name: offers_qmux([name], legacy=config.websocket_legacy),
-            on_end=ended,
-        )
-        self._open.add(link)
+        if self._options is None:
+            self._options = _link_options(self._config())
+        requested, is_wanted, ended = self._calls
+        link = ServerLink(requested, self._options, is_wanted=is_wanted, on_end=ended)
+        self._open[link] = place
         return link
+
+    def _is_wanted(self, name: str) -> bool:
+        return offers_qmux([name], legacy=self._config().websocket_legacy)
+
+    def _ended(self, link: ServerLink) -> None:
+        """The TCP connection has ended."""
+        self._open.pop(link).leave()
+        if not self._open:
+            self._all_gone.set()
 
     async def end(self, timeout: float) -> None:
         """Wait until all are closed, then cut those that are left.
@@ -89,11 +90,11 @@ class Links:
         except builtins.TimeoutError:
             pass
 
-    def _requested(self, place: Place, link: ServerLink) -> None:
+    def _requested(self, link: ServerLink) -> None:
         """The upgrade request is complete."""
         connection = WebTransportConnection(config=self._config())
         self._take_over(connection)
-        serve_over(connection, link, place.network)
+        serve_over(connection, link, self._open[link].network)
 
 
 def _link_options(config: ServerConfig) -> LinkOptions:

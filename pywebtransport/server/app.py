@@ -345,7 +345,7 @@ class ServerApp(AsyncContext):
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
-            sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
+            sockets: Bound sockets to serve instead, see ``WebTransportServer.listen``.
             **kwargs: Further fields of the configuration to set first.
 
         Raises:
@@ -413,7 +413,7 @@ class ServerApp(AsyncContext):
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
-            sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
+            sockets: Bound sockets to serve instead, see ``WebTransportServer.listen``.
             loop_factory: Creates the event loop. By default, your event loop policy does, if you
                 set one; otherwise it is uvloop's if uvloop is installed, and asyncio's if not.
             on_listening: Called once with the addresses when the server listens, with workers in

@@ -35,12 +35,13 @@ from ..utils._tasks import start_task
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
-from ._answering import Answering, is_among
+from ._answering import Answering
 from ._binding import listen_on
 from ._certificates import CertificateWatch, with_certificates
 from ._collector import CollectorSeat
 from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
+from ._origins import is_allowed
 from ._passed import check_where
 from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
@@ -239,15 +240,16 @@ class WebTransportServer(EventEmitter):
         Args:
             host: IP literal, name, ``localhost`` (both loopback addresses) or
                 ``::`` (every address of both families). Default ``config.bind_host``.
-            port: UDP port; 0 chooses a free one, see ``local_address``.
+            port: UDP and TCP port; 0 chooses a free one, see ``local_address``.
                 Default ``config.bind_port``.
-            sockets: Bound UDP sockets to serve instead, see ``inherited_sockets``. Once this
-                has returned they belong to the server, which closes them; if it raises, they
-                are as before.
+            sockets: Bound sockets to serve instead, see ``inherited_sockets``: UDP sockets, and
+                TCP sockets of the same ports if something is served over TCP. Once this has
+                returned they belong to the server, which closes them; if it raises, they are as
+                before.
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: ``host`` or ``port`` is malformed, ``sockets`` are not bound UDP
+            ConfigurationError: ``host`` or ``port`` is malformed, ``sockets`` are not such
                 sockets or come with a host or port, no certificate is given, or ``workers`` is
                 above 1 in a process that is not a worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
@@ -760,7 +762,7 @@ class WebTransportServer(EventEmitter):
 
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
-        return origins is None or is_among(origin, origins)
+        return origins is None or is_allowed(origin, origins)
 
     def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
         """A client sent an HTTP request (deliver phase)."""

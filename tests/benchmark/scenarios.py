@@ -51,6 +51,7 @@ EXTRAS = {
         Extra(name="instructions", title="Instructions of this project", seconds=(150.0, 40.0)),
         Extra(name="growth", title="Growth", seconds=(240.0, 30.0)),
         Extra(name="asgi", title="Servers of ASGI applications", seconds=(240.0, 45.0)),
+        Extra(name="fallback", title="Sessions over WebSocket", seconds=(150.0, 20.0)),
         Extra(name="imports", title="Importing the package", seconds=(6.0, 2.0)),
     )
 }

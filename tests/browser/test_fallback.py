@@ -17,15 +17,50 @@ from tests.support.certificates import Pair
 from tests.support.network import NoUdp, why_no_rules
 from tests.support.ports import free_port
 
-from .chromium import Chromium
+from .chromium import Chromium, Tab
 from .driver import Page
 from .examples import ROOT, TIMEOUT, until
 
 pytestmark = pytest.mark.loops("asyncio")
 CHAT = ROOT / "examples" / "fallback" / "one_room.py"
+STATUS = "example.connection.state === 'open' && document.getElementById('status').textContent"
+# Opens sessions of the helper; `told` says what was called for each.
+TRY = """async (steps) => {
+  const { connect } = await import("/js/pywebtransport.js");
+  const { default: Session } = await import("@moq/qmux");
+  const Native = globalThis.WebTransport;
+  const { path, certificateHash } = await (await fetch("config.json")).json();
+  const target = { url: new URL(path, location).href, certificateHash };
+  const answers = [];
+  for (const step of steps) {
+    const told = [];
+    globalThis.WebTransport = class extends Native {
+      constructor(...given) {
+        super(...given);
+        told.push("native");
+      }
+    };
+    if (step === "no native") delete globalThis.WebTransport;
+    const fallback = async (url, options) => {
+      told.push("fallback", ...Object.keys(options));
+      if (step === "broken") throw new Error("no module");
+      return new Session(url, options);
+    };
+    try {
+      const session = await connect(target, { fallback, fallbackAfterMs: 300 });
+      told.push(session instanceof Session ? "over TCP" : "over HTTP/3");
+      session.close();
+    } catch (error) {
+      told.push(error.name);
+    }
+    answers.push(told.join(", "));
+  }
+  globalThis.WebTransport = Native;
+  return answers;
+}"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network() -> Iterator[NoUdp]:
     """Where UDP packets to ``::1`` vanish."""
     if why_no_rules():
@@ -34,9 +69,23 @@ def network() -> Iterator[NoUdp]:
         yield half
 
 
-@contextmanager
-def served(network: NoUdp, directory: Path) -> Iterator[str]:
-    """Run the example in a network; gives its address."""
+class Chat:
+    """The example.
+
+    Attributes:
+        url: Of its page.
+        certificate: What it has made for itself.
+    """
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.url = url
+        self.certificate = Pair(str(directory / "localhost.crt"), str(directory / "localhost.key"))
+
+
+@pytest.fixture(scope="module")
+def chat(network: NoUdp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
+    """The example, in the network."""
+    directory = tmp_path_factory.mktemp("chat")
     arguments = ["--port", str(free_port()), "--modules", str(node() / "node_modules")]
     process = subprocess.Popen(
         [*network.inside, sys.executable, "-W", "error", str(CHAT), *arguments],
@@ -49,7 +98,8 @@ def served(network: NoUdp, directory: Path) -> Iterator[str]:
     )
     assert process.stdout is not None
     try:
-        yield next(word for word in process.stdout.readline().split() if "://" in word)
+        url = next(word for word in process.stdout.readline().split() if "://" in word)
+        yield Chat(url, directory)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=TIMEOUT)
     finally:
@@ -60,15 +110,38 @@ def served(network: NoUdp, directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def visited(network: NoUdp, directory: Path, url: str, address: str) -> Iterator[Page]:
-    """A page of a browser in the network, for which the server has one address."""
-    certificate = Pair(str(directory / "localhost.crt"), str(directory / "localhost.key"))
+def started(network: NoUdp, chat: Chat, address: str) -> Iterator[Chromium]:
+    """A browser in the network, for which the server has one address."""
     flags = (
-        f"--ignore-certificate-errors-spki-list={certificate.key_hash}",
+        f"--ignore-certificate-errors-spki-list={chat.certificate.key_hash}",
         f"--host-resolver-rules=MAP localhost {address}",
     )
     with Chromium(flags=flags, inside=network.inside) as browser:
-        yield browser.open_page(url)
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def with_udp(network: NoUdp, chat: Chat) -> Iterator[Chromium]:
+    """A browser whose UDP packets reach the server."""
+    with started(network, chat, "127.0.0.1") as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def without_udp(network: NoUdp, chat: Chat) -> Iterator[Chromium]:
+    """A browser whose UDP packets vanish."""
+    with started(network, chat, "[::1]") as browser:
+        yield browser
+
+
+@contextmanager
+def opened(browser: Chromium, url: str) -> Iterator[Tab]:
+    """A page of it."""
+    tab = browser.open_page(url)
+    try:
+        yield tab
+    finally:
+        tab.close()
 
 
 async def say(page: Page, text: str) -> None:
@@ -82,19 +155,40 @@ async def say(page: Page, text: str) -> None:
     )
 
 
-async def test_browsers_on_http3_and_on_tcp_are_in_one_room(network: NoUdp, tmp_path: Path) -> None:
-    status = "example.connection.state === 'open' && document.getElementById('status').textContent"
+async def test_browsers_on_http3_and_on_tcp_are_in_one_room(
+    chat: Chat, with_udp: Chromium, without_udp: Chromium
+) -> None:
     last = "example.lines().at(-1)?.split(': ')[1] ==="
-    with (
-        served(network, tmp_path) as url,
-        visited(network, tmp_path, url, "127.0.0.1") as ann,
-        visited(network, tmp_path, url, "[::1]") as bob,
-    ):
-        assert await until(ann, status) == "over HTTP/3"
-        assert await until(bob, status) == "over TCP"
+    with opened(with_udp, chat.url) as ann, opened(without_udp, chat.url) as bob:
+        assert await until(ann, STATUS) == "over HTTP/3"
+        assert await until(bob, STATUS) == "over TCP"
         await say(ann, "hello é")
         for page in ann, bob:
             await until(page, f"{last} 'hello é'")
         await say(bob, "and back")
         for page in ann, bob:
             await until(page, f"{last} 'and back'")
+
+
+async def test_the_fallback_is_remembered_until_it_fails(chat: Chat, without_udp: Chromium) -> None:
+    steps = ["", "", "broken", "", "no native"]
+    with opened(without_udp, chat.url) as page:
+        assert await page.run(TRY, steps) == [
+            "native, fallback, over TCP",
+            "fallback, over TCP",
+            "fallback, ConnectionError",
+            "native, fallback, over TCP",
+            "fallback, over TCP",
+        ]
+
+
+async def test_the_fallback_is_left_alone_while_udp_gets_through(
+    chat: Chat, with_udp: Chromium
+) -> None:
+    with opened(with_udp, chat.url) as page:
+        assert await page.run(TRY, ["", "", "broken", "no native"]) == [
+            "native, over HTTP/3",
+            "native, over HTTP/3",
+            "native, over HTTP/3",
+            "fallback, over TCP",
+        ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ async def test_clients_that_move_keep_their_sessions(
 
         homes = await asyncio.gather(*map(stay, range(CLIENTS)))
         assert len(set(homes)) > 1
-        assert all(balancer.routed.values())
+        assert set(balancer.routed) == set(balancer.servers)
         # Only the first packets of a client go where its address says.
         assert balancer.hashed < sum(balancer.routed.values()) / 10
         # A packet for a server that the balancer sends elsewhere ends nothing there.
@@ -120,6 +121,53 @@ async def test_clients_that_move_keep_their_sessions(
         balancer.servers = {one: balancer.servers[two], two: balancer.servers[one]}
         balancer.rebind()
         assert (await asking).pid == home
+
+
+async def test_servers_of_one_secret_accept_what_the_others_gave(
+    certs: Certificates, client_config: ClientFactory, loop_name: str, tmp_path: Path
+) -> None:
+    """Address tokens and session tickets, also while the secret is being changed."""
+    for name, byte in (("old", b"o"), ("new", b"n")):
+        path = tmp_path / name
+        path.write_bytes(byte * 32)
+        path.chmod(0o600)
+    old, new = str(tmp_path / "old"), str(tmp_path / "new")
+    first, second = b"\x01", b"\x02"
+    with ExitStack() as stack:
+
+        def start(server_id: bytes, *secrets: str) -> int:
+            process = workers(
+                certs,
+                loop_name,
+                quic_lb_server_id=server_id.hex(),
+                shared_secret=secrets,
+                retry="always",
+            )
+            return stack.enter_context(process).port
+
+        # Both know both, and the second issues with the new one already.
+        balancer = Balancer({first: start(first, old, new)})
+        stack.callback(balancer.close)
+        others = {"same": start(second, old, new), "changed": start(second, new, old)}
+        url = f"https://127.0.0.1:{balancer.port}/who"
+        port = balancer.servers[first]
+
+        async def visit(client: WebTransportClient) -> tuple[bool, bool]:
+            """Whether TLS was resumed, and whether the client had to prove its address."""
+            retries = balancer.retries
+            async with client.connect(url) as session:
+                await who(session)
+                connection = session.connection
+                assert connection is not None
+                await until(lambda: connection.session_ticket and connection.address_token)
+                return connection.is_resumed, balancer.retries > retries
+
+        for other, resumes in (("same", True), ("changed", False)):
+            async with WebTransportClient(config=client_config()) as client:
+                balancer.servers = {first: port}
+                assert await visit(client) == (False, True)
+                balancer.servers = {second: others[other]}
+                assert await visit(client) == (resumes, False)
 
 
 async def test_the_environment_names_the_server(

@@ -128,6 +128,21 @@ def test_asgi_servers_are_compared(tmp_path: Path) -> None:
     assert (tmp_path / "asgi.md").read_text() == done.stdout
 
 
+def test_sessions_over_websocket_are_compared(tmp_path: Path) -> None:
+    """For a moment; what comes out is not judged."""
+    command = [sys.executable, "-m", "tests.benchmark.fallback", "--output", str(tmp_path)]
+    command += ["--rounds", "1", "--seconds", "0.05", "--sessions", "5"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    rounds = json.loads((tmp_path / "fallback.json").read_text())["rounds"]
+    assert set(rounds) == {"session over WebSocket", "plain WebSocket"}
+    for (figures,) in rounds.values():
+        rates = [value for name, value in figures.items() if not name.startswith("idle")]
+        assert len(rates) == 9
+        assert min(rates) > 0
+    assert "| ping-pong, 64 B |" in done.stdout
+    assert (tmp_path / "fallback.md").read_text() == done.stdout
+
+
 def test_a_client_that_fails_says_why(certificate: Certificate) -> None:
     with pytest.raises(Failure, match="ContentError: only 0 operations ended in time"):
         measured(certificate, "ping-pong", {**TINY, "seconds": -1.0})

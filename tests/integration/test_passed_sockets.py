@@ -39,6 +39,7 @@ for host, number, *tcp in json.loads(addresses):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
     if tcp:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         number = made[-1].getsockname()[1]
     elif number < 0:
         number = made[-1].getsockname()[1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 # A client's first packets have an ID of its own choice.
 _LONG = 0x80
+_RETRY = 0xB0  # of version 1
 
 
 class Balancer:
@@ -25,13 +27,14 @@ class Balancer:
         port: Where clients reach it.
         routed: Packets whose connection ID named the server, by server ID.
         hashed: Packets that went where the client's address said.
+        retries: Retry packets of the servers.
     """
 
     def __init__(self, servers: Mapping[bytes, int], config: int = 0) -> None:
         self.servers = dict(servers)
         self.config = config
-        self.routed = dict.fromkeys(servers, 0)
-        self.hashed = 0
+        self.routed: Counter[bytes] = Counter()
+        self.hashed = self.retries = 0
         self._front = _bound()
         self.port: int = self._front.getsockname()[1]
         self._backs: dict[tuple[Any, bytes], socket.socket] = {}
@@ -84,6 +87,7 @@ class Balancer:
                 packet = back.recv(65536)
             except (BlockingIOError, ConnectionRefusedError):
                 return
+            self.retries += packet[0] & _RETRY == _RETRY
             _send(self._front, packet, client)
 
 

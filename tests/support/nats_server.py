@@ -51,6 +51,12 @@ class NatsServer:
         """Where it is."""
         return f"nats://{self._login}127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Its process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it listens; does nothing while it runs."""
         if self._process is not None:

@@ -14,7 +14,19 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
-__all__ = ["CLIENT", "SERVER", "Network", "NoUdp", "why_no_mounts", "why_no_rules", "why_not"]
+__all__ = [
+    "CLIENT",
+    "HAS_UDP",
+    "SERVER",
+    "Network",
+    "NoUdp",
+    "why_no_mounts",
+    "why_no_rules",
+    "why_not",
+]
+
+HAS_UDP = "PYWEBTRANSPORT_TEST_WITHOUT_UDP" not in os.environ
+"""UDP packets arrive where this process is; see ``tests/without_udp``."""
 
 CLIENT, SERVER = "10.71.0.1", "10.71.2.2"
 _LINKS = (

@@ -87,7 +87,7 @@ async def tcp_door(
             if answer is not None:
                 writer.write(answer)
                 await writer.drain()
-                return
+                writer.close()
             while await reader.read(4096):
                 pass
         except (OSError, asyncio.CancelledError):

@@ -70,7 +70,9 @@ def exists(text: str, page: Path) -> bool:
     """Whether what looks like a name, a path of attributes, or a call, exists."""
     if text in FOREIGN_NAMES:
         return True
-    if page.name == "javascript.md" and javascript().issuperset(text.split(".")):
+    if page.name in ("javascript.md", "without-udp.md") and javascript().issuperset(
+        text.split(".")
+    ):
         return True
     if NAME.fullmatch(text):
         return (

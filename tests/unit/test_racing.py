@@ -400,3 +400,27 @@ async def test_cancelling_the_attempts_ends_the_race() -> None:
     with pytest.raises(ClientError, match="cancelled"):
         await race
     assert lanes.now() == 0.6
+
+
+@virtual
+@pytest.mark.limit(1e9)
+async def test_both_start_together_for_ten_minutes() -> None:
+    memory, origin = Memory(), ("a.example", 443)
+    loop = asyncio.get_running_loop()
+
+    async def start_of_tcp(quic_takes: float = 1e6) -> float | None:
+        """Race, note who won, and tell when TCP began."""
+        lanes = Lanes()
+        delay = memory.delay(origin, ClientConfig().fallback_delay, loop.time())
+        link = await lanes.run(lanes.lane("quic", quic_takes), lanes.lane("tcp", 0.1), delay)
+        memory.record(origin, "QUIC" if link is None else "TCP", loop.time())
+        return lanes.times.get("tcp")
+
+    assert await start_of_tcp() == 0.5
+    for _ in range(3):
+        await asyncio.sleep(599)
+        assert await start_of_tcp() == 0.0
+    await asyncio.sleep(601)
+    assert await start_of_tcp() == 0.5
+    assert await start_of_tcp(quic_takes=0.05) == 0.0  # UDP is open again
+    assert await start_of_tcp(quic_takes=0.05) is None

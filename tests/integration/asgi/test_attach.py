@@ -299,3 +299,5 @@ def test_wrong_arguments_are_refused(certs: Certificates) -> None:
         attach(application, None)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="workers = 2"):
         attach(application, config.update(workers=2))
+    with pytest.raises(ConfigurationError, match="websocket = True"):
+        attach(application, config.update(websocket=True))

@@ -16,7 +16,12 @@ from pywebtransport import (
     WebTransportClient,
     WebTransportError,
 )
-from pywebtransport.client import WebTransportProxy, connect
+from pywebtransport.client import (
+    PooledClient,
+    ReconnectingClient,
+    WebTransportProxy,
+    connect,
+)
 from pywebtransport.exceptions import (
     CertificateHashError,
     HandshakeError,
@@ -247,6 +252,20 @@ async def test_refusal_over_tcp_is_the_result(
     assert "QUIC" in error.__notes__[0]
 
 
+async def test_an_answer_without_a_length(
+    client_config: ClientFactory, certs: Certificates
+) -> None:
+    """It ends with the connection (RFC 9112 section 6.3)."""
+    answer = b"HTTP/1.1 503 Unavailable\r\nretry-after: 1\r\n\r\nlater"
+    async with (
+        tcp_door(certs.server, answer=answer) as door,
+        client_of(client_config) as client,
+    ):
+        error = await failure(client, door.port)
+    assert isinstance(error, SessionRejectedError)
+    assert (error.status_code, error.headers["retry-after"]) == (503, "1")
+
+
 async def test_an_answer_that_never_comes(
     client_config: ClientFactory, certs: Certificates
 ) -> None:
@@ -303,16 +322,35 @@ async def test_cancelling_in_any_turn(
         assert client.connections == ()
 
 
+@pytest.mark.parametrize("tls", [False, True])
 async def test_closing_the_client_ends_the_race(
-    client_config: ClientFactory, certs: Certificates
+    client_config: ClientFactory, certs: Certificates, tls: bool
 ) -> None:
-    async with tcp_door() as door, black_hole(door.port):
+    """In the TLS handshake, and while the answer is awaited."""
+    async with tcp_door(certs.server if tls else None) as door, black_hole(door.port):
         client = client_of(client_config, fallback_delay=0)
         task = asyncio.ensure_future(client.connect(f"https://127.0.0.1:{door.port}/"))
-        await door.until(lambda: door.arrived == 1)
+        await door.until(lambda: bool(door.requests if tls else door.arrived))
         await client.close()
         with pytest.raises(ClientError, match="closed while it connected"):
             await task
+        await door.until(lambda: door.open == 0)
+
+
+async def test_closing_clients_above_it_ends_the_race(client_config: ClientFactory) -> None:
+    async with tcp_door() as door, black_hole(door.port):
+        url = f"https://127.0.0.1:{door.port}/"
+        config = client_config(fallback="websocket", fallback_delay=0)
+        reconnecting = ReconnectingClient(url, config=config)
+        await reconnecting.__aenter__()
+        await door.until(lambda: door.arrived == 1)
+        await reconnecting.close()
+        pool = PooledClient(config=config)
+        waiting = asyncio.ensure_future(pool.get_session(url))
+        await door.until(lambda: door.arrived == 2)
+        await pool.close()
+        with pytest.raises(ClientError, match="closed"):
+            await waiting
         await door.until(lambda: door.open == 0)
 
 

@@ -11,11 +11,11 @@ import time
 import pytest
 from websockets.frames import Close, Frame, Opcode
 
-from pywebtransport._loop import LinkOptions
+from pywebtransport._loop import LinkOptions, dial
 from pywebtransport.exceptions import ConnectionError, IdleTimeoutError, ProtocolError
 from tests.support.certificates import Certificates
 
-from .link_parts import Ends, linked, raw_client, until
+from .link_parts import Ends, linked, listening, raw_client, until
 
 QUICK = LinkOptions(close_timeout=0.2)
 
@@ -161,6 +161,19 @@ async def test_abort_ends_both_ends(certs: Certificates, with_tls: bool) -> None
         client.send(b"too late")
 
 
+async def test_an_end_before_there_is_a_connection_above() -> None:
+    """A client keeps a TCP connection until it knows whether it needs it."""
+    async with listening() as listener:
+        link = await dial(listener.address, server_name="a", tls=None, timeout=10.0)
+        await until(lambda: bool(listener.links))
+        listener.links[0].abort()
+        await until(lambda: link.is_lost)
+        ends = Ends(link)
+        assert await ends.closed is None
+        link.wants_to_send()
+        link.close(1000)
+
+
 async def test_fragments_are_joined() -> None:
     async with raw_client() as (peer, server):
         peer.frame(Opcode.BINARY, b"ab", fin=False)
@@ -246,13 +259,16 @@ async def test_fragmented_text_is_refused() -> None:
         assert server.received == []
 
 
-@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CONT])
-async def test_a_flood_of_frames_without_data_ends_the_connection(opcode: Opcode) -> None:
+@pytest.mark.parametrize(
+    ("opcode", "data"),
+    [(Opcode.PING, b""), (Opcode.PONG, b""), (Opcode.CONT, b""), (Opcode.CONT, b"x")],
+)
+async def test_a_flood_of_small_frames_ends_the_connection(opcode: Opcode, data: bytes) -> None:
     async with raw_client(QUICK) as (peer, server):
         if opcode is Opcode.CONT:
             peer.frame(Opcode.BINARY, b"x", fin=False)
         for _ in range(10_000):
-            peer.frame(opcode, fin=opcode is not Opcode.CONT)
+            peer.frame(opcode, data, fin=opcode is not Opcode.CONT)
         error = await server.closed
         assert isinstance(error, ProtocolError)
         opcode_last, payload = (await peer.frames())[-1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ import websockets
 
 from pywebtransport import WebTransportClient
 from pywebtransport.exceptions import SessionRejectedError
+from pywebtransport.forwarder import WebTransportForwarder
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_client_config
 from tests.support.leaks import ExpectedLogs
-from tests.support.qmux_server import QMuxServed, qmux_served, varint
+from tests.support.qmux_server import QMuxServed, qmux_served, stream, varint
 from tests.support.steps import until
 
 Log = pytest.LogCaptureFixture
@@ -273,6 +275,60 @@ async def test_bytes_before_the_answer_end_the_connection(certs: Certificates) -
         await raw.send(b"\x82\x80\0\0\0\0")
         assert await raw.rest() == b""
         await until(lambda: not served.server.sessions)
+
+
+async def test_client_certificates(certs: Certificates) -> None:
+    seen = []
+
+    async def handler(session: WebTransportSession) -> None:
+        assert session.connection is not None
+        seen.append(session.connection.peer_certificate)
+        await echo(session)
+
+    fields: dict[str, Any] = {
+        "verify_mode": ssl.CERT_REQUIRED,
+        "ca_certs": certs.authority.certfile,
+    }
+    async with qmux_served(certs, handler, **fields) as served:
+        with pytest.raises((OSError, websockets.InvalidHandshake)):
+            await served.websocket("/", ["qmux-02"])
+        served.tls.load_cert_chain(certs.client.certfile, certs.client.keyfile)
+        async with served.session() as client:
+            assert await client.echo(0, b"x") == b"x"
+    assert seen == [certs.client.der]
+
+
+async def test_a_forwarder_joins_the_transports(certs: Certificates) -> None:
+    """A client over TCP, and a server over QUIC: streams, datagrams, codes, and the end."""
+
+    async def back(session: WebTransportSession) -> None:
+        echoing = asyncio.ensure_future(_echo_datagrams(session))
+        streams = session.incoming_bidirectional_streams()
+        stream = await anext(streams)
+        await stream.write_all(await stream.read_all())
+        stopped = await anext(streams)
+        await stopped.reset(code=300)
+        await session.wait_closed()
+        await echoing
+
+    async with (
+        qmux_served(certs, back, websocket=False) as target,
+        WebTransportForwarder(
+            target.served.url(), config=make_client_config(certs, network=None)
+        ) as forwarder,
+        qmux_served(certs, forwarder) as served,
+        served.session() as client,
+    ):
+        assert await client.echo(0, b"x" * 50_000) == b"x" * 50_000
+        await client.send(varint(0x31) + varint(2) + b"hi")
+        assert (await client.wait_for(0x30)).data == b"hi"
+        await client.send(stream(4, b"x"))
+        assert (await client.wait_for(0x04, 4)).numbers[1] == 300
+        (session,) = target.server.sessions
+        await client.send(bytes.fromhex("1d404d03627965"))
+        assert (await client.end())[0] == 1000
+        info = await session.wait_closed()
+        assert (info.code, info.reason) == (77, "bye")
 
 
 # -------------------------------------------------------------------------------- limits

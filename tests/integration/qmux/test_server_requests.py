@@ -27,6 +27,12 @@ CLOSE = b"connection: close\r\n"
 VERSION = b"sec-websocket-version: 13\r\n"
 
 
+async def echo(session: WebTransportSession) -> None:
+    """Takes a session, and answers streams."""
+    async for each in session.incoming_bidirectional_streams():
+        await each.write_all(await each.read_all())
+
+
 async def nobody(session: WebTransportSession) -> None:
     raise AssertionError("no session was asked for")
 
@@ -195,6 +201,26 @@ async def test_a_version_that_is_not_spoken_is_no_matter_of_the_application(
     async with qmux_served(certs, nobody, mount=page, mount_options={"http2": http2}) as served:
         found = await served.ask(UPGRADE + b"sec-websocket-protocol: qmux-02\r\n\r\n")
         assert found.status == 426
+
+
+async def test_a_session_on_a_connection_of_the_application(certs: Certificates) -> None:
+    """Proxies use their connections again."""
+    async with (
+        qmux_served(certs, {"/wt": echo}, mount=page) as served,
+        await served.raw() as raw,
+    ):
+        await raw.send(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert b" 200 " in await raw.head()
+        assert await raw.reader.readexactly(2) == b"/a"
+        upgrade = UPGRADE.replace(b"GET / ", b"GET /wt ")
+        await raw.send(upgrade + VERSION + b"sec-websocket-protocol: qmux-02\r\n\r\n")
+        head = await raw.head()
+        assert b" 101 " in head
+        assert b"qmux-02" in head
+        await until(lambda: len(served.server.sessions) == 1)
+        assert served.server.measure()["active_tcp_connections"] == 1
+        raw.close()
+        await until(lambda: served.server.measure()["active_tcp_connections"] == 0)
 
 
 async def test_without_descriptors_connections_wait(certs: Certificates, caplog: Log) -> None:

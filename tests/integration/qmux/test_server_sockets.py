@@ -19,7 +19,7 @@ from tests.integration.test_passed_sockets import activated
 from tests.support.asgi_tcp import RawTcp, tls_of
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_server_config
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_port_of_both
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
@@ -174,7 +174,7 @@ async def test_started_for_sockets_of_both_protocols(
 ) -> None:
     """Workers accept connections on one socket."""
     addresses: list[tuple[str, int] | tuple[str, int, str]]
-    addresses = [("127.0.0.1", 0), ("127.0.0.1", 0, "tcp")]
+    addresses = [("127.0.0.1", free_port_of_both()), ("127.0.0.1", 0, "tcp")]
     with activated(
         certs, loop_name, addresses, workers=workers, websocket=True, bind_port=1
     ) as process:

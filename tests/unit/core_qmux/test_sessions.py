@@ -90,6 +90,7 @@ async def test_headers_go_both_ways() -> None:
         async with bed.session("/", headers=headers) as session:
             assert session.headers.get_all("x-answer") == ["1", "2"]
     assert seen["headers"]["x-ask"] == "yes"
+    assert seen["headers"]["origin"] == "https://a.example"
     assert seen["origin"] == "https://a.example"
 
 

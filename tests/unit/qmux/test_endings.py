@@ -183,6 +183,19 @@ def test_reliable_reset_in_frames() -> None:
     assert end.handler.closed is None
 
 
+def test_a_stop_ends_a_reliable_reset_that_waits_for_credit() -> None:
+    parameters = Parameters(max_streams_uni=1, max_data=100, reset_stream_at=True)
+    end = End(is_client=True).greet(encode_parameters(parameters))
+    end.sent()
+    stream = opened(end)
+    stream.write(bytes(10))
+    stream.set_reliable_size(5)
+    stream.reset(9)
+    assert (end.sent(), stream.is_closed) == (b"", False)
+    assert end.feed("05020a").hex() == "04020900"
+    assert (stream.is_closed, stream.queued, end.sent()) == (True, 0, b"")
+
+
 def test_reliable_size_may_fall() -> None:
     end = End().greet()
     end.feed("0a020568656c6c6f", "2402090a09", "2402090a03")
