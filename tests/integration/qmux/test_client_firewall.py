@@ -13,10 +13,13 @@ from tests.support.certificates import Certificates
 from tests.support.network import why_not
 from tests.support.processes import ROOT, environment
 
-pytestmark = [
-    pytest.mark.skipif(bool(why_not()), reason=why_not()),
-    pytest.mark.skipif(shutil.which("nft") is None, reason="this needs the program nft"),
-]
+
+@pytest.fixture(autouse=True)
+def firewall() -> None:
+    """Needs network namespaces, and the program that sets rules."""
+    reason = why_not() or ("" if shutil.which("nft") else "this needs the program nft")
+    if reason:
+        pytest.skip(reason)
 
 
 @pytest.mark.parametrize("rule", ["input drop", "output reject"])
