@@ -1,7 +1,7 @@
 """Buses between processes: publishes, deliveries, latency and processor time, on this machine.
 
-``python -m tests.benchmark.bus`` starts real servers and prints a table. Each process has subscribed
-to 20 rooms and publishes to all. With ``--copies``, so many processes have subscribed to each room.
+``python -m tests.benchmark.bus`` starts real servers and prints a table. Each process subscribes to
+20 rooms and publishes to all. With ``--copies``, so many processes have subscribed to each room.
 """
 
 from __future__ import annotations

@@ -108,6 +108,29 @@ async def test_slow_clients_are_cut(certs: Certificates) -> None:
         await until(lambda: served.server.measure()["active_tcp_connections"] == 0)
 
 
+async def test_silent_connections_of_one_address_leave_room_for_others(
+    certs: Certificates,
+) -> None:
+    """They count before they have said anything."""
+    async with qmux_served(
+        certs, nobody, max_connections=3, max_connections_per_address=2
+    ) as served:
+        where = (served.served.host, served.served.port)
+        silent = [await asyncio.open_connection(*where) for _ in range(2)]
+        await until(lambda: served.server.measure()["active_tcp_connections"] == 2)
+        with pytest.raises(ConnectionError):
+            await served.raw()
+        reader, writer = await asyncio.open_connection(
+            *where, ssl=served.tls, local_addr=("127.0.0.2", 0)
+        )
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        for each in (writer, *(pair[1] for pair in silent)):
+            each.transport.abort()
+        await until(lambda: served.server.measure()["active_tcp_connections"] == 0)
+        assert served.server.refresh_stats().tcp_connections_rejected == 1
+
+
 async def test_a_client_that_trickles_is_cut(certs: Certificates) -> None:
     """The time is that of the whole head."""
     async with qmux_served(certs, nobody, handshake_timeout=0.3) as served:
