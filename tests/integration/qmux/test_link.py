@@ -12,6 +12,7 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from pywebtransport._loop import LinkOptions, dial
+from pywebtransport._quic import EagerTurn
 from pywebtransport.exceptions import ConnectionError, IdleTimeoutError, ProtocolError
 from tests.support.certificates import Certificates
 
@@ -66,6 +67,34 @@ async def test_twenty_mebibytes_each_way_with_bounded_memory(
         for source in ends:
             await source.until(lambda source=source: source.received_bytes == total)
         assert [source.pulled for source in ends] == [count, count]
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_what_a_woken_task_sends_leaves_in_the_turn_that_woke_it(
+    certs: Certificates, with_tls: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with linked(certs if with_tls else None) as (client, server):
+        await asyncio.sleep(0)
+        order = server.events = []
+        waiter = EagerTurn.of(loop).create_future(loop)
+
+        async def answer() -> None:
+            await waiter
+            order.append("task")
+            server.send(b"pong")
+
+        def wake(_: bytes) -> None:
+            loop.call_soon(order.append, "next turn")
+            waiter.set_result(None)
+
+        server.on_record = wake
+        task = asyncio.create_task(answer())
+        await asyncio.sleep(0)
+        client.send(b"ping")
+        assert await client.count(1) == [b"pong"]
+        await task
+        assert order == ["task", "handed over", "next turn"]
 
 
 async def test_a_peer_that_does_not_read_is_not_written_to() -> None:
