@@ -205,6 +205,19 @@ test-newest: system-python ## The same and tests of real sockets with the newest
 	done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
+# A new virtualenv gets the newest of everything that pyproject.toml names.
+.PHONY: test-newest-web
+test-newest-web: ## Tests of ASGI applications with the newest uvicorn, hypercorn, frameworks and clients
+	@rm -rf .venv-newest-web .venv-newest-web.lock
+	@$(MAKE) --no-print-directory VENV=.venv-newest-web web
+
+.PHONY: web
+web: build system-sockets $(VENV)/.stamp-test
+	$(call section,tests of ASGI applications)
+	@$(PY) -m pip --disable-pip-version-check freeze | \
+	  grep -iE '^(uvicorn|httptools|wsproto|h11|hypercorn|h2|starlette|fastapi|quart|litestar|channels|django)='
+	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/integration/asgi
+
 .PHONY: test-wheel
 test-wheel: wheel ## Install the wheels on a bare Debian 12 and 13, and echo (as root)
 	$(call section,wheel on a bare Debian 13)
@@ -360,7 +373,7 @@ built-wheel: build $(VENV)/.stamp-dist
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-qmux .venv-node .venv-deno .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-newest-web .venv-asan .venv-peers .venv-qmux .venv-node .venv-deno .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

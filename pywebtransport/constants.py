@@ -101,9 +101,12 @@ MAX_APPLICATION_CODE: Final = (1 << 32) - 1
 MAX_CLOSE_REASON_BYTES: Final = 1024
 """Longest close reason of a session, in bytes of UTF-8."""
 CERTIFICATE_HASH_SIZE: Final = 32
+"""Bytes of a SHA-256 certificate hash."""
+MAX_QUIC_LB_SERVER_ID: Final = 13
+"""Bytes of the ID by which a balancer knows a server."""
 MAX_SHARED_SECRETS: Final = 4
 SHARED_SECRET_SIZE: Final = 32
-"""Bytes of a SHA-256 certificate hash."""
+"""Least bytes of a shared secret."""
 MAX_HASHED_CERTIFICATE_DAYS: Final = 14
 """Longest total validity of a certificate that a client accepts by its hash."""
 
@@ -192,6 +195,9 @@ DEFAULT_MAX_SESSIONS: Final = 10000
 DEFAULT_PER_ADDRESS: Final = "auto"
 DEFAULT_MAX_STREAMS_PER_CONNECTION: Final = 1000
 DEFAULT_REQUEST_TIMEOUT: Final = 30.0
+DEFAULT_QUIC_LB_CONFIG_ID: Final = 0
+DEFAULT_MAX_WEBSOCKET_MESSAGE: Final = 16 * 1024 * 1024
+DEFAULT_WEBSOCKET_PING_INTERVAL: Final = 20.0
 DEFAULT_RETRY_POLICY: Final = "auto"
 DEFAULT_SERVER_MAX_CONNECTIONS: Final = 3000
 DEFAULT_SERVER_VERIFY_MODE: Final = ssl.CERT_NONE

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._header_map import HeaderMap
+from .._loop import LbConfig
 from .._quic import QuicTls
 from .._states import HeadersToSend
 from ..config import ClientConfig, ServerConfig
@@ -23,6 +24,7 @@ from ..utils._trust_store import TrustStore, fallback_store, named_store
 __all__ = [
     "client_tls",
     "h3_options",
+    "lb_config",
     "quic_settings",
     "request_fields",
     "server_tls",
@@ -96,9 +98,18 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
             "handshakes_per_address": config.max_handshakes_per_address,
             "handshake_timeout": _ns(config.handshake_timeout),
         }
+        lb = lb_config(config)
+        if lb is not None:
+            settings |= lb.settings
     else:
         settings["handshake_timeout"] = _ns(config.connect_timeout)
     return settings
+
+
+def lb_config(config: ServerConfig) -> LbConfig | None:
+    """What a balancer reads in the connection IDs of a server; None: nothing."""
+    server_id = config.lb_server_id
+    return None if server_id is None else LbConfig(server_id, config.quic_lb_config_id)
 
 
 def _address_settings(config: ServerConfig) -> dict[str, Any]:

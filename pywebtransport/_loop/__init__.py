@@ -14,7 +14,7 @@ from .sockets import (
     bind_udp_sockets,
     open_udp_socket,
 )
-from .steering import Steering
+from .steering import LbConfig, Steering
 from .tcp import HttpProxy, connect_proxy, dial
 from .tunnel import TunnelEndpoint
 from .websocket import LinkOptions, require_websockets
@@ -28,6 +28,7 @@ __all__ = [
     "Endpoint",
     "Failures",
     "HttpProxy",
+    "LbConfig",
     "LinkOptions",
     "MemoryEndpoint",
     "RemoteAddress",

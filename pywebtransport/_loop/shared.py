@@ -29,7 +29,7 @@ from .sockets import (
     bind_tcp_beside,
     bind_udp_sockets,
 )
-from .steering import MAX_SEATS, Steering, steering_program
+from .steering import MAX_SEATS, LbConfig, Steering, steering_program
 
 __all__ = ["SharedPort", "WorkerSockets"]
 
@@ -142,6 +142,7 @@ class SharedPort:
         sockets: Bound sockets to serve instead of binding new ones; taken over.
         tcp: Bind TCP sockets to the same addresses, one for each worker. The kernel shares new TCP
             connections among those that listen.
+        lb: What a balancer reads in the connection IDs of the workers.
         passed_tcp: TCP sockets to serve instead of binding new ones; taken over.
 
     Raises:
@@ -158,8 +159,10 @@ class SharedPort:
         family: int = socket.AF_UNSPEC,
         sockets: Sequence[socket.socket] = (),
         tcp: bool = False,
+        lb: LbConfig | None = None,
         passed_tcp: Sequence[socket.socket] = (),
     ) -> None:
+        self._lb = lb
         self._count = count
         self._seats = count + min(count, _MOST_SPARE, MAX_SEATS - count)
         self._secret = secrets.token_bytes(_SECRET_BYTES)
@@ -230,7 +233,7 @@ class SharedPort:
         self._steering = steering
         if self._unsteered is None:
             for sock in self._first:
-                _attach(sock, steering)
+                _attach(sock, steering, self._lb)
 
     def rescue(self, number: int) -> None:
         """Forward the packets that wait for a worker that has ended."""
@@ -302,7 +305,7 @@ class SharedPort:
                     others.append(bind_shared(first))
                 # Only a socket that shares its address accepts the filter.
                 if self._others:
-                    _attach(first, self._steering)
+                    _attach(first, self._steering, self._lb)
         except (ServerError, OSError) as error:
             cause = error.__cause__ if isinstance(error, ServerError) else error
             if isinstance(cause, OSError) and is_lack_of_descriptors(cause):
@@ -334,9 +337,9 @@ def _no_filter(error: OSError) -> str:
     return f"the kernel does not steer packets: {os.strerror(error.errno or 0)}"
 
 
-def _attach(sock: socket.socket, steering: Steering) -> None:
+def _attach(sock: socket.socket, steering: Steering, lb: LbConfig | None) -> None:
     """Let the kernel choose among the sockets that share the address of this one."""
-    program = array.array("B", steering_program(steering))
+    program = array.array("B", steering_program(steering, lb))
     address, size = program.buffer_info()
     sock.setsockopt(
         socket.SOL_SOCKET,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["MAX_SEATS", "Steering", "steering_program"]
+__all__ = ["MAX_SEATS", "LbConfig", "Steering", "steering_program"]
 
 # The number of a slot is one byte of a connection ID.
 MAX_SEATS = 256
@@ -16,6 +17,7 @@ _LOAD_BYTE = 0x30
 _LOAD_BYTE_AT_X = 0x50
 _LOAD_WORD_AT_X = 0x40
 _SET_X = 0x01
+_LOAD_HALF_AT_X = 0x48
 _JUMP = 0x05
 _JUMP_IF_SET = 0x45
 _JUMP_IF_EQUAL = 0x15
@@ -25,18 +27,53 @@ _DIVIDE = 0x34
 _MODULO = 0x94
 _GIVE = 0x06
 _GIVE_LOADED = 0x16
+# Bytes of a connection ID: least and most, and random ones behind what is read.
+_SHORTEST = 8
+_LONGEST = 18
+_RANDOM = 4
 # No socket has this number, so the kernel chooses by address.
 _NOBODY = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class LbConfig:
+    """The form of connection IDs that a balancer routes (draft-ietf-quic-load-balancers).
+
+    A byte with the configuration in its upper three bits and the length in the others, the ID of
+    the server, the number of the worker if there are several, and at least four random bytes.
+
+    Attributes:
+        server_id: 1 to 13 bytes, 12 with workers.
+        config_id: 0 to 6.
+    """
+
+    server_id: bytes
+    config_id: int = 0
+
+    @property
+    def cid_length(self) -> int:
+        """How many bytes the connection IDs of the server have."""
+        return min(max(_SHORTEST, 2 + len(self.server_id) + _RANDOM), _LONGEST)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the engine."""
+        return {
+            "cid_len": self.cid_length,
+            "lb_server_id": self.server_id,
+            "lb_config": self.config_id,
+        }
 
 
 @dataclass(frozen=True)
 class Steering:
     """Where packets go, by the number of each worker's slot.
 
-    The connection IDs that a worker issues begin with the number of its slot. If a client chose the
-    ID, bytes 1 to 4 of it select a place, and the current worker of that place gets the client.
-    Clients of a place without a worker are shared among all workers that take new clients. So
-    clients of the other workers do not move when a worker leaves. The engine applies the same rule
+    The connection IDs that a worker issues begin with the number of its slot, behind a balancer
+    after the ID of the server (``LbConfig``). If a client chose the ID, bytes 1 to 4 of it select
+    a place, and the current worker of that place gets the client. Clients of a place without a
+    worker are shared among all workers that take new clients. So clients of the other workers do
+    not move when a worker leaves. The engine applies the same rule
     to packets that arrive at the wrong worker.
 
     Attributes:
@@ -85,7 +122,7 @@ class Steering:
         return takers[word // places % len(takers)] if home is None else home
 
 
-def steering_program(steering: Steering) -> bytes:
+def steering_program(steering: Steering, lb: LbConfig | None = None) -> bytes:
     """Return a classic BPF program that computes the slot number for a UDP payload.
 
     The connection ID begins at byte 1 of a packet with a short header and at byte 6 of one with a
@@ -94,6 +131,8 @@ def steering_program(steering: Steering) -> bytes:
 
     Args:
         steering: The tables.
+        lb: The form of the connection IDs behind a balancer. IDs of the plain form are understood,
+            too: connections outlive a change of the configuration.
     """
     places = len(steering.homes)
     takers = steering.open
@@ -103,14 +142,11 @@ def steering_program(steering: Steering) -> bytes:
         (_SET_X, 0, 0, 1),
         (_JUMP, 0, 0, 1),
         (_SET_X, 0, 0, 6),
-        (_LOAD_BYTE_AT_X, 0, 0, 0),
     ]
-    for low, high in _ranges(sorted(steering.alive)):
-        code += [
-            (_JUMP_IF_AT_LEAST, 0, 2, low),
-            (_JUMP_IF_ABOVE, 1, 0, high),
-            (_GIVE_LOADED, 0, 0, 0),
-        ]
+    if lb is not None:
+        of_this_server = [(_LOAD_BYTE_AT_X, 0, 0, 1 + len(lb.server_id)), *_alive(steering)]
+        code += _unless_of(lb, of_this_server)
+    code += [(_LOAD_BYTE_AT_X, 0, 0, 0), *_alive(steering)]
     if takers:
         code += [(_LOAD_WORD_AT_X, 0, 0, 1), (_MODULO, 0, 0, places)]
         code += _table(steering.homes)
@@ -123,6 +159,34 @@ def steering_program(steering: Steering) -> bytes:
         ]
     code.append((_GIVE, 0, 0, _NOBODY))
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
+
+
+def _alive(steering: Steering) -> Iterator[tuple[int, int, int, int]]:
+    """Return instructions that select the slot whose number is loaded, if it has a worker."""
+    for low, high in _ranges(sorted(steering.alive)):
+        yield (_JUMP_IF_AT_LEAST, 0, 2, low)
+        yield (_JUMP_IF_ABOVE, 1, 0, high)
+        yield (_GIVE_LOADED, 0, 0, 0)
+
+
+def _unless_of(
+    lb: LbConfig, then: list[tuple[int, int, int, int]]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Return instructions that run others for the connection IDs of this server."""
+    first = lb.config_id << 5 | lb.cid_length - 1
+    tests = [(_LOAD_BYTE_AT_X, 0, first)]
+    at = 1
+    for load, size in ((_LOAD_WORD_AT_X, 4), (_LOAD_HALF_AT_X, 2), (_LOAD_BYTE_AT_X, 1)):
+        while len(lb.server_id) + 1 - at >= size:
+            value = int.from_bytes(lb.server_id[at - 1 : at - 1 + size], "big")
+            tests.append((load, at, value))
+            at += size
+    left = 2 * len(tests) + len(then)
+    for load, position, value in tests:
+        left -= 2
+        yield (load, 0, 0, position)
+        yield (_JUMP_IF_EQUAL, 0, left, value)
+    yield from then
 
 
 def _table(seats: Sequence[int | None]) -> Iterator[tuple[int, int, int, int]]:

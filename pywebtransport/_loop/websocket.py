@@ -480,8 +480,8 @@ class WebSocketLink(asyncio.Protocol):
     def _write(self, frames: list[bytes]) -> None:
         if self._transport is None:
             return
-        # In one piece: TLS needs fewer records, and after writelines() some versions of asyncio do
-        # not pause.
+        # Joined, TLS needs fewer records; and some versions of asyncio do not pause after
+        # writelines.
         data = b"".join(frames)
         self.bytes_sent += len(data)
         self._transport.write(data)

@@ -92,6 +92,9 @@ cdef extern from "engine/quicengine.h" nogil:
         uint8_t cid_len
         int worker_index
         int worker_count
+        uint8_t lb_server_id[13]
+        uint8_t lb_server_id_len
+        uint8_t lb_config
         uint8_t secrets[QE_MAX_SECRETS][32]
         size_t secret_count
         uint32_t recv_batch

@@ -132,6 +132,15 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         if not isinstance(value, int) or not 0 <= value <= 256:
             raise _bad_value(name, value, "an integer from 0 (no others) to 256")
         s.worker_count = value
+    elif name == "lb_server_id":
+        if not isinstance(value, bytes) or len(value) > 13:
+            raise _bad_value(name, value, "0 (none) to 13 bytes")
+        s.lb_server_id_len = <uint8_t>len(value)
+        memcpy(s.lb_server_id, PyBytes_AS_STRING(value), s.lb_server_id_len)
+    elif name == "lb_config":
+        if not isinstance(value, int) or not 0 <= value <= 6:
+            raise _bad_value(name, value, "an integer from 0 to 6")
+        s.lb_config = <uint8_t>(<int>value)
     elif name == "secrets":
         s.secret_count = _secrets(value, s.secrets)
     elif name == "recv_batch":

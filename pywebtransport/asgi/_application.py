@@ -8,7 +8,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..exceptions import invalid_config
 from ..utils._async_functions import why_not_awaitable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..connection import WebTransportConnection
     from ..server.server import WebTransportServer
 
-__all__ = ["AsgiServer", "check_application"]
+__all__ = ["AsgiServer", "OpenWebSocket", "check_application"]
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -39,6 +39,17 @@ _HINTS = {
 }
 
 
+class OpenWebSocket(Protocol):
+    """A WebSocket that the application has accepted."""
+
+    def go_away(self) -> asyncio.Task[None] | None:
+        """The server stops: close it with code 1012. Idempotent.
+
+        Returns:
+            The task that does it; None: it is done.
+        """
+
+
 class AsgiServer:
     """A mounted application on one server.
 
@@ -47,9 +58,11 @@ class AsgiServer:
         state: Of its lifespan; each scope gets a shallow copy.
         root_path: The beginning of all paths.
         server: The server that the requests came to.
+        websockets: Those that are open, over HTTP/3 and TCP.
+        is_stopping: The server closes its WebSockets, also those that are accepted from now on.
     """
 
-    __slots__ = ("app", "root_path", "server", "state")
+    __slots__ = ("app", "is_stopping", "root_path", "server", "state", "websockets")
 
     def __init__(
         self, app: AsgiApp, root_path: str, state: dict[str, Any], server: WebTransportServer
@@ -58,6 +71,8 @@ class AsgiServer:
         self.root_path = root_path
         self.state = state
         self.server = server
+        self.websockets: set[OpenWebSocket] = set()
+        self.is_stopping = False
 
     async def call(
         self,

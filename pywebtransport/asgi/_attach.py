@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from ..config import ServerConfig
-from ..exceptions import WebTransportError, invalid_config
+from ..exceptions import ServerError, WebTransportError, invalid_config
 from ..server import ServerApp, WebTransportServer
 from ..server._tcp import alt_svc
 from ..utils._checks import check_instance
@@ -118,8 +118,14 @@ class AttachedApp:
         Args:
             state: What it left for its requests.
 
-        Raises: as ``ServerApp.listen``.
+        Raises:
+            ServerError: It serves already; or as ``ServerApp.listen``.
         """
+        if self._served is not None:
+            raise ServerError(
+                "another server has started this application already, and has not shut it down; "
+                "attach it once for each server"
+            )
         served = ServerApp(config=self._config)
         served.mount(self._over_quic, lifespan="off", tcp=False)
         self._state = state
@@ -161,6 +167,7 @@ class _Lifespan:
         self._send = send
         self._has_asked = False  # the application, for an event
         self._is_answered = False  # the other server, about the start
+        self._has_started = False  # this one: another lifespan may have, of the same application
         self._failure: str | None = None
 
     async def run(self) -> None:
@@ -182,7 +189,7 @@ class _Lifespan:
             elif not self._is_answered:
                 await self._stand_in()
         finally:
-            await self._attached.stop()
+            await self._stop()
 
     async def receive(self) -> Message:
         """The next event for the application."""
@@ -191,7 +198,7 @@ class _Lifespan:
             return {"type": _SHUTDOWN}  # it has started, and has to clean up
         message = await self._receive()
         if message["type"] == _SHUTDOWN:
-            await self._attached.stop()
+            await self._stop()
         return message
 
     async def send(self, message: Message) -> None:
@@ -210,11 +217,16 @@ class _Lifespan:
     async def _start(self) -> None:
         try:
             await self._attached.start(self._scope.get("state", {}))
+            self._has_started = True
         except WebTransportError as error:
             self._failure = (
                 f"HTTP/3 cannot be served: {error}. If the other server has several processes, "
                 "only one of them can have the UDP port"
             )
+
+    async def _stop(self) -> None:
+        if self._has_started:
+            await self._attached.stop()
 
     async def _fail(self) -> None:
         """Tell the other server, once the application has shut down."""
@@ -234,5 +246,5 @@ class _Lifespan:
         self._is_answered = True
         await self._send({"type": f"{_STARTUP}.complete"})
         await self._receive()
-        await self._attached.stop()
+        await self._stop()
         await self._send({"type": f"{_SHUTDOWN}.complete"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..server._front import FrontOptions, TcpFront
 from ..utils._extras import require
+from ._driver_options import DriverOptions
 from ._types import AsgiApp
 
 __all__ = ["make_front", "require_front"]
@@ -26,12 +27,15 @@ def require_front(*, http2: bool) -> None:
     require("wsproto", extra="asgi")
 
 
-def make_front(app: AsgiApp, options: FrontOptions, *, http2: bool) -> TcpFront:
+def make_front(
+    app: AsgiApp, options: FrontOptions, driver_options: DriverOptions, *, http2: bool
+) -> TcpFront:
     """Return a front that serves an application, in the running event loop.
 
     Args:
         app: Called with the scopes ``http`` and ``websocket``, not with ``lifespan``.
         options: Of the front.
+        driver_options: Of the application.
         http2: Speak HTTP/2, too: by hypercorn instead of uvicorn.
 
     Raises:
@@ -41,7 +45,7 @@ def make_front(app: AsgiApp, options: FrontOptions, *, http2: bool) -> TcpFront:
     if http2:
         from ._hypercorn import HypercornFront
 
-        return HypercornFront(app, options)
+        return HypercornFront(app, options, driver_options)
     from ._uvicorn import UvicornFront
 
-    return UvicornFront(app, options)
+    return UvicornFront(app, options, driver_options)

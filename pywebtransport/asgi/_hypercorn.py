@@ -16,12 +16,18 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.events import Data, EndBody, EndData, Response, StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ConnectionState
 from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import ConnectionState as WebSocketState
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.events import Event as WebSocketEvent
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError
 
 from ..server._accepting import Place
 from ..server._front import FrontOptions, end_connections
@@ -31,6 +37,7 @@ from ..utils._stuck import end_tasks
 from ..utils._tcp import abort
 from ..utils._turns import Turns
 from ._deflate import Deflate
+from ._driver_options import DriverOptions
 from ._types import AsgiApp
 
 __all__ = ["HypercornFront"]
@@ -46,15 +53,18 @@ class HypercornFront:
     Args:
         app: The application.
         options: Limits.
+        driver_options: Others.
     """
 
-    def __init__(self, app: AsgiApp, options: FrontOptions) -> None:
+    def __init__(self, app: AsgiApp, options: FrontOptions, driver_options: DriverOptions) -> None:
+        self._driver_options = driver_options
         self._loop = asyncio.get_running_loop()
         self._config = Config()
         self._config.logger_class = _Log  # type: ignore[assignment]
         self._config.include_server_header = False
         self._config.h11_max_incomplete_size = options.max_head
         self._config.h2_max_header_list_size = options.max_head
+        self._config.websocket_max_message_size = driver_options.max_message
         # At the limit, hypercorn closes an HTTP/2 connection with its requests in flight.
         self._config.keep_alive_max_requests = sys.maxsize
         self._context = WorkerContext(None)
@@ -64,7 +74,7 @@ class HypercornFront:
         async def call(scope: Any, receive: Any, send: Any) -> None:
             stream = getattr(send, "__self__", None)
             if isinstance(stream, WSStream):
-                _limit(stream)
+                _take_over(stream)
             await app(scope, receive, send)
             await _reset_unfinished(send)
 
@@ -102,6 +112,7 @@ class HypercornFront:
             abort(writer.transport)
             return
         connection = self._connections[task] = _Connection(
+            self._driver_options,
             self._app,
             self._loop,
             self._config,
@@ -154,6 +165,10 @@ class _Connection(TCPServer):
 
     is_cut = False
 
+    def __init__(self, driver_options: DriverOptions, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._driver_options = driver_options
+
     async def _read_data(self) -> None:
         """Handle what comes, a little at a time: small frames take long."""
         turns = Turns.of(self.loop).for_peer()
@@ -162,9 +177,21 @@ class _Connection(TCPServer):
                 inner = self.protocol.protocol
                 if isinstance(inner, H2Protocol) and not isinstance(inner.streams, _Streams):
                     inner.streams = _Streams(inner.streams)
+                elif isinstance(inner, H11Protocol):
+                    cast(Any, inner)._send_error_response = self._answer_unreadable
                 await self.protocol.handle(RawData(await self.reader.read(_READ)))
                 await turns.pause()
         await self.protocol.handle(Closed())
+
+    async def _answer_unreadable(self, status: int) -> None:
+        """Answer a request that is not HTTP/1.1, or whose head is too large."""
+        inner = self.protocol.protocol
+        assert isinstance(inner, H11Protocol)
+        client, server = map(self.writer.get_extra_info, ("peername", "sockname"))
+        line = self._driver_options.unreadable(client and client[:2], server[1], status)
+        lines = [(b"content-length", b"0"), (b"connection", b"close"), line]
+        await inner.stream_send(Response(stream_id=1, headers=lines, status_code=status))
+        await inner.stream_send(EndBody(stream_id=1))
 
     async def protocol_send(self, event: Event) -> None:
         """Take something from the protocol."""
@@ -211,16 +238,18 @@ class _MessageBuffer(WebsocketBuffer):
         super().extend(event)
 
 
-def _limit(stream: WSStream) -> None:
-    """Limit what a message can be, and what it can expand to.
+def _take_over(stream: WSStream) -> None:
+    """Limit what a message can be, and what it can expand to; end the WebSocket as RFC 6455 says.
+
+    Hypercorn sends no Close frame when a client breaks a rule, and loses the code of the client's.
 
     Args:
         stream: A WebSocket that is not accepted yet.
     """
-    limited, handshake = cast(Any, stream), cast(Any, stream.handshake)
+    taken, handshake = cast(Any, stream), cast(Any, stream.handshake)
     limit = stream.config.websocket_max_message_size
     stream.buffer = _MessageBuffer(limit)
-    accept, handle_events = handshake.accept, limited._handle_events
+    accept = handshake.accept
 
     def accept_compressed(subprotocol: Any, lines: Any) -> Any:
         offers, handshake.extensions = handshake.extensions or (), None
@@ -231,12 +260,50 @@ def _limit(stream: WSStream) -> None:
             connection = Connection(ConnectionType.SERVER, [found[0]])
         return status, answer, connection
 
-    async def handle_and_end() -> None:
-        await handle_events()
-        if stream.buffer.length > limit:  # hypercorn has sent a Close frame, and would read on
-            await stream.send(StreamClosed(stream_id=stream.stream_id))
+    async def send_frame(frame: WebSocketEvent) -> None:
+        with contextlib.suppress(LocalProtocolError):  # it is closed already
+            data = stream.connection.send(frame)
+            await stream.send(Data(stream_id=stream.stream_id, data=data))
 
-    handshake.accept, limited._handle_events = accept_compressed, handle_and_end
+    async def end(code: int, reason: str, answer: CloseConnection | None) -> None:
+        stream.closed = True
+        # Not in this task, which reads: to send may mean to wait for what the client says.
+        stream.task_group.spawn(send_last, answer)
+        await taken.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    async def send_last(answer: CloseConnection | None) -> None:
+        if answer is not None:
+            await send_frame(answer)
+        await stream.send(EndData(stream_id=stream.stream_id))
+        await stream.send(StreamClosed(stream_id=stream.stream_id))
+
+    async def fail(code: int, reason: str) -> None:
+        await end(code, reason, CloseConnection(code, reason))
+
+    async def handle_events() -> None:
+        frames = stream.connection
+        for event in frames.events():
+            if isinstance(event, Message):
+                try:
+                    stream.buffer.extend(event)
+                except FrameTooLargeError:
+                    await fail(CloseReason.MESSAGE_TOO_BIG, "message too big")
+                    return
+                if event.message_finished:
+                    await taken.app_put(stream.buffer.to_message())
+                    stream.buffer.clear()
+            elif isinstance(event, Ping):
+                await send_frame(event.response())
+            elif isinstance(event, CloseConnection):
+                if frames.state is WebSocketState.OPEN:  # what came cannot be parsed
+                    await fail(event.code, event.reason or "")
+                    return
+                is_answer = frames.state is not WebSocketState.REMOTE_CLOSING
+                answer = None if is_answer else event.response()
+                await end(event.code, event.reason or "", answer)
+                return
+
+    handshake.accept, taken._handle_events = accept_compressed, handle_events
 
 
 async def _reset_unfinished(send: Any) -> None:

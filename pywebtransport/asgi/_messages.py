@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ..utils._text import printable
 from ._errors import AsgiMessageError
 from ._types import Message
 
-__all__ = ["required", "shown"]
+__all__ = ["SERVICE_RESTART", "required", "shown"]
+
+SERVICE_RESTART: Final = 1012
+"""The code that WebSockets are closed with when the server stops."""
 
 
 def required(message: Message, key: str) -> Any:

@@ -10,7 +10,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
+from .._states import Address
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, invalid_config
 from ..h3._responses import check_response_lines
@@ -20,9 +22,11 @@ from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
 from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
+from ._driver_options import DriverOptions
 from ._drivers import make_front, require_front
 from ._errors import AsgiMessageError, ClientDisconnectedError
-from ._messages import required, shown
+from ._messages import SERVICE_RESTART, required, shown
+from ._targets import split_absolute, with_host
 from ._types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -41,7 +45,6 @@ _NORMAL = 1000
 _INTERNAL_SERVER_ERROR = 500
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_ERROR = 1011
-_SERVICE_RESTART = 1012
 
 # Of HTTP/1.1, beside those that HTTP/3 has.
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
@@ -70,7 +73,6 @@ class TcpSide:
         self._asgi = asgi
         self._tcp = tcp
         self._http2 = http2
-        self.websockets: set[_TcpWebSocket] = set()  # that are open
 
     @property
     def protocols(self) -> str:
@@ -114,12 +116,20 @@ class TcpSide:
 
     def make_front(self, options: FrontOptions) -> TcpFront:
         """See ``TcpApplication``."""
-        return make_front(self.serve, options, http2=self._http2)
+        config = self._asgi.server.config
+        driver_options = DriverOptions(
+            max_message=config.max_websocket_message,
+            ping_interval=config.websocket_ping_interval,
+            unreadable=self._unreadable,
+        )
+        return make_front(self.serve, options, driver_options, http2=self._http2)
 
     async def stopping(self) -> None:
         """See ``TcpApplication``."""
-        loop = asyncio.get_running_loop()
-        closing = [loop.create_task(each.go_away()) for each in self.websockets]
+        self._asgi.is_stopping = True
+        closing = [
+            task for each in [*self._asgi.websockets] if (task := each.go_away()) is not None
+        ]
         try:
             await asyncio.gather(*closing)
         finally:
@@ -133,6 +143,11 @@ class TcpSide:
     def alt_svc_for(self, scope: Scope) -> tuple[bytes, bytes]:
         """The header for a response, see ``alt_svc``."""
         return self._asgi.server.tcp.alt_svc(scope["server"][1])
+
+    def _unreadable(self, client: Address | None, port: int, status: int) -> tuple[bytes, bytes]:
+        """See ``DriverOptions.unreadable``."""
+        self._asgi.server.http_requests.unreadable_over_tcp(client, status)
+        return self._asgi.server.tcp.alt_svc(port)
 
 
 class _Exchange(ABC):
@@ -159,6 +174,7 @@ class _Exchange(ABC):
         self._status: int | None = None  # that the client got
         self._is_gone = False  # the client, or the request was refused
         self._is_answered = False  # counted and logged
+        _take_absolute(scope)
         query = scope["query_string"]
         self._target = scope["raw_path"] + (b"?" + query if query else b"")
         scope["state"] = asgi.state.copy()
@@ -336,20 +352,30 @@ class _TcpWebSocket(_Exchange):
 
     _is_open = False
     _is_known = False  # the application has asked for an event
+    _sent_away = False
+    _closed_with: tuple[int, str] | None = None  # code and reason of this end
 
-    async def go_away(self) -> None:
-        """The server stops: close it."""
-        with contextlib.suppress(ClientDisconnectedError):
-            await self._give({"type": "websocket.close", "code": _SERVICE_RESTART})
+    def go_away(self) -> asyncio.Task[None]:
+        """See ``OpenWebSocket.go_away``."""
+        return asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
+        if self._is_open and not self._sent_away:
+            self._sent_away = True
+            with contextlib.suppress(ClientDisconnectedError):
+                await self._close({"type": "websocket.close", "code": SERVICE_RESTART})
 
     async def _run(self) -> None:
+        if not self._requests.accepts_origin(_header(self._scope, b"origin")):
+            await self._refuse(_FORBIDDEN)
+            return
         try:
             fine = await self._asgi.call(
                 self._scope, self.receive, self.send, knows_scope=lambda: self._is_known
             )
         finally:
-            self._side.websockets.discard(self)
-        if self._is_gone:
+            self._asgi.websockets.discard(self)
+        if self._is_gone or self._sent_away:
             return
         if self._is_open:
             close = {"type": "websocket.close", "code": _NORMAL if fine else _INTERNAL_ERROR}
@@ -366,10 +392,19 @@ class _TcpWebSocket(_Exchange):
         message = await self._next()
         if message["type"] == "websocket.disconnect":
             self._is_gone = True
+            if self._closed_with is not None:  # hypercorn has forgotten it
+                code, reason = self._closed_with
+                return {**message, "code": code, "reason": reason}
         return message
 
     async def send(self, message: Message) -> None:
         """Take a message of the application."""
+        if self._sent_away:
+            raise ClientDisconnectedError("the server stops: the WebSocket is closed")
+        if self._closed_with is not None:
+            raise AsgiMessageError("the WebSocket is closed by this end: nothing more can be sent")
+        if self._is_gone:
+            raise ClientDisconnectedError("the client has left", remote=True)
         kind = message["type"]
         if kind == "websocket.accept":
             subprotocol = message.get("subprotocol")
@@ -380,21 +415,29 @@ class _TcpWebSocket(_Exchange):
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._is_open = True
-            self._side.websockets.add(self)
+            self._asgi.websockets.add(self)
             self._status = _OK if self._scope["http_version"] == "2" else _SWITCHING_PROTOCOLS
             self._answered()
+            if self._asgi.is_stopping:
+                await self._leave()
         elif kind == "websocket.http.response.start":
             _check_status(message, 300)
             headers = self._with_alt_svc(message.get("headers", ()))
             await self._give({**message, "headers": headers})
             self._status = message["status"]
+        elif kind == "websocket.close":
+            await self._close(message)
+            if self._status is None:
+                self._status = _FORBIDDEN
         else:
             await self._give(message)
-            if kind == "websocket.close":
-                self._is_open = False
-                self._side.websockets.discard(self)
-                if self._status is None:
-                    self._status = _FORBIDDEN
+
+    async def _close(self, message: Message) -> None:
+        if self._is_open:
+            self._closed_with = message.get("code") or _NORMAL, message.get("reason") or ""
+        await self._give(message)
+        self._is_open = False
+        self._asgi.websockets.discard(self)
 
     def _has_left(self) -> bool:
         return self._is_open and super()._has_left()
@@ -420,6 +463,15 @@ def _check_status(message: Message, least: int) -> None:
     status = required(message, "status")
     if not isinstance(status, int) or not least <= status <= 599:
         raise AsgiMessageError(f"status = {shown(status)}: expected {least} to 599")
+
+
+def _take_absolute(scope: Scope) -> None:
+    """Replace a target in absolute form by path and host."""
+    found = split_absolute(scope["raw_path"])
+    if found is not None:
+        authority, scope["raw_path"] = found
+        scope["path"] = unquote(scope["raw_path"].decode("ascii"))
+        scope["headers"] = with_host(list(scope["headers"]), authority, scope["http_version"])
 
 
 def _is_proper(scope: Scope) -> bool:

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import uvicorn
@@ -20,8 +21,10 @@ from ..server._front import FrontOptions, end_connections
 from ..utils._stuck import end_tasks
 from ..utils._tcp import abort
 from ..utils._turns import Turns
+from ._driver_options import DriverOptions
+from ._targets import split_absolute, with_host
 from ._types import AsgiApp
-from ._uvicorn_websocket import Log, WebSocketProtocol
+from ._uvicorn_websocket import Log, WebSocketProtocol, answer_unreadable
 
 __all__ = ["UvicornFront"]
 
@@ -34,13 +37,6 @@ _HEADS: Final = 2048
 _BODIES: Final = 65536
 # Requests that may wait behind the one that is being answered; the next ones are not parsed.
 _PIPELINED: Final = 8
-_HEAD_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-)
-_HEAD_TOO_SLOW: Final = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)
 
 _logger = logging.getLogger("pywebtransport.asgi")
 
@@ -51,10 +47,11 @@ class UvicornFront:
     Args:
         app: The application.
         options: Limits.
+        driver_options: Others.
     """
 
-    def __init__(self, app: AsgiApp, options: FrontOptions) -> None:
-        self._server = _Server(app, options)
+    def __init__(self, app: AsgiApp, options: FrontOptions, driver_options: DriverOptions) -> None:
+        self._server = _Server(app, options, driver_options)
         self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(
             self._server.live(), name="HTTP over TCP (uvicorn)"
         )
@@ -80,15 +77,19 @@ class _Server(uvicorn.Server):
     Args:
         app: The application.
         options: Limits.
+        driver_options: Others.
     """
 
-    def __init__(self, app: AsgiApp, options: FrontOptions) -> None:
+    def __init__(self, app: AsgiApp, options: FrontOptions, driver_options: DriverOptions) -> None:
         # It is only called, as the class would be.
         http: Any = partial(_HttpProtocol, self)
         config = uvicorn.Config(
             app,
             http=http,
-            ws=WebSocketProtocol,
+            ws=cast(Any, partial(WebSocketProtocol, driver_options)),
+            ws_max_size=driver_options.max_message,
+            ws_ping_interval=driver_options.ping_interval,
+            ws_ping_timeout=driver_options.ping_interval,
             ws_per_message_deflate=False,  # that of wsproto has no limit: it has our own
             interface="asgi3",
             lifespan="off",
@@ -102,6 +103,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.lifespan = config.lifespan_class(config)
         self.options = options
+        self.driver_options = driver_options
         self.stopping = asyncio.Event()
         self.time_to_stop = 0.0
         self.are_coming: Callable[[], bool] = bool
@@ -204,6 +206,22 @@ class _Flow(FlowControl):
             self.resume_reading()
 
 
+class _OldCycle(RequestResponseCycle):
+    """A request of HTTP/1.0, which knows no chunks: a body without a length ends the connection."""
+
+    _has_length = True
+
+    async def send(self, message: Any) -> None:
+        """Take a message of the application."""
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            if b"content-length" not in names:
+                self._has_length = self.chunked_encoding = False
+        elif not self._has_length:
+            self.expected_content_length += len(message.get("body", b""))
+        await super().send(message)
+
+
 class _HttpProtocol(HttpToolsProtocol):
     """A connection with HTTP/1.1.
 
@@ -302,9 +320,11 @@ class _HttpProtocol(HttpToolsProtocol):
         if is_idle and not (self._head_timer or self.timeout_keep_alive_task or self._is_upgraded):
             self._await_head()  # what came is no part of a request, or nobody wants it any more
         if max(self._head or 0, self._beside) > self._options.max_head:
-            self._end(_HEAD_TOO_LARGE)
+            self._end(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            cycle.__class__ = _OldCycle
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
@@ -335,6 +355,12 @@ class _HttpProtocol(HttpToolsProtocol):
         """Its head is complete."""
         self._head, self._beside = None, 0
         self._stop_head_timer()
+        if not self.url.startswith((b"/", b"*")):
+            found = split_absolute(self.url)
+            if found is None:
+                raise ValueError("the request has no path")  # httptools passes it on: 400
+            authority, self.url = found
+            self.headers[:] = with_host(self.headers, authority, self.parser.get_http_version())
         super().on_headers_complete()
         if self._server.stopping.is_set() and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -354,14 +380,21 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._head_timer = None
-        self._end(_HEAD_TOO_SLOW if self._head else b"")
+        self._end(HTTPStatus.REQUEST_TIMEOUT if self._head else None)
 
-    def _end(self, answer: bytes) -> None:
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP/1.1."""
+        self._end(HTTPStatus.BAD_REQUEST)
+
+    def _end(self, status: HTTPStatus | None) -> None:
         """End the connection; with an answer, unless another one is under way."""
         if self.transport.is_closing():
             return
         if self._running is None or self._running.response_complete:
-            self.transport.write(answer)
+            if status is not None:
+                headers = self.server_state.default_headers
+                options = self._server.driver_options
+                self.transport.write(answer_unreadable(options, self.transport, status, headers))
             self.transport.close()
         else:
             abort(self.transport)  # asyncio warns of each further write after ``close``

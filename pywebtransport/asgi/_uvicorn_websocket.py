@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
-from wsproto.events import AcceptConnection, CloseConnection, Event, Ping, Request
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Request,
+    TextMessage,
+)
 
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
 from ..utils._text import printable
 from ..utils._turns import Turns
 from ._deflate import Deflate
+from ._driver_options import DriverOptions
 
-__all__ = ["Log", "WebSocketProtocol"]
+__all__ = ["Log", "WebSocketProtocol", "answer_unreadable"]
 
 _STEP: Final = 8
 """Events that are handled between two looks at the clock."""
 _IN_A_ROW: Final = 64
 """Messages that the application takes without waiting before other tasks get a turn."""
-_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 _logger = logging.getLogger("pywebtransport.asgi")
+
+
+def answer_unreadable(
+    options: DriverOptions | None,
+    transport: asyncio.BaseTransport,
+    status: HTTPStatus,
+    headers: Iterable[tuple[bytes, bytes]],
+) -> bytes:
+    """The answer to a request that could not be read, which is counted and logged.
+
+    Args:
+        options: Has what counts and logs it; None: it is neither counted nor logged.
+        transport: Of the connection.
+        status: Of the answer.
+        headers: That each answer has, such as ``date``.
+    """
+    lines = [*headers, (b"content-length", b"0"), (b"connection", b"close")]
+    if options is not None:
+        client, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+        lines.append(options.unreadable(client and client[:2], server[1], status))
+    head = b"".join(b"%b: %b\r\n" % line for line in lines)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, status.phrase.encode(), head)
 
 
 class Log:
@@ -95,8 +127,9 @@ class WebSocketProtocol(WSProtocol):
     is lost.
     """
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, driver_options: DriverOptions, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._driver_options = driver_options
         self.logger = Log()  # type: ignore[assignment]
         self.on_lost: Any = None
         self.conn = self._connection = _Connection(self)
@@ -133,7 +166,12 @@ class WebSocketProtocol(WSProtocol):
             "tcp request", logging.INFO, "TCP: a WebSocket failed: %s", printable(why)
         )
         if not self.handshake_complete:
-            self.transport.write(_BAD_REQUEST)
+            status = HTTPStatus.BAD_REQUEST
+            # The application has been called: what it was called for is logged, and counted.
+            options = None if self._is_asked else self._driver_options
+            self.transport.write(
+                answer_unreadable(options, self.transport, status, self.default_headers)
+            )
         self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
@@ -186,12 +224,23 @@ class WebSocketProtocol(WSProtocol):
 
     def shutdown(self) -> None:
         """The server stops."""
-        is_open = self.conn.state is ConnectionState.OPEN
-        if is_open or self.close_sent or not self.handshake_complete:
+        if not self.handshake_complete:
+            return  # the application decides, and then it is closed
+        if self.conn.state is ConnectionState.OPEN or self.close_sent:
             super().shutdown()
         else:  # the client has closed it
             self.stop_keepalive()
             self.transport.close()
+
+    def handle_message(self, event: TextMessage | BytesMessage) -> None:
+        """A message, or a piece of it."""
+        super().handle_message(event)
+        self.disconnected = self.disconnected or self.close_sent  # it was too large
+
+    def keepalive_timeout(self) -> None:
+        """The client has not answered a ping."""
+        super().keepalive_timeout()
+        self.disconnected = True  # to send is no mistake of the application
 
     def handle_ping(self, event: Ping) -> None:
         """Answer a ping: when there is room, only the last one."""

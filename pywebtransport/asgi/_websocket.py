@@ -30,6 +30,7 @@ from ..utils._timing import get_timestamp
 from ._deflate import Deflate
 from ._errors import AsgiMessageError, ClientDisconnectedError
 from ._http import response_lines
+from ._messages import SERVICE_RESTART
 from ._scope import websocket_scope
 from ._types import Message
 
@@ -38,12 +39,7 @@ if TYPE_CHECKING:
     from ..h3._exchange import H3Exchange
     from ._application import AsgiServer
 
-__all__ = ["MAX_MESSAGE", "PING_INTERVAL", "run_websocket"]
-
-MAX_MESSAGE: Final = 16 * 1024 * 1024
-"""Bytes of the largest message that is accepted; a longer one ends with code 1009."""
-PING_INTERVAL: Final = 20.0
-"""Seconds between two pings, and seconds that the client has to answer one."""
+__all__ = ["run_websocket"]
 
 _VERSION: Final = b"13"
 _CHUNK: Final = 65536
@@ -61,7 +57,6 @@ _INTERNAL_SERVER_ERROR: Final = 500
 _SERVICE_UNAVAILABLE: Final = 503
 
 _NORMAL: Final = 1000
-_GOING_AWAY: Final = 1001
 _NO_STATUS: Final = 1005
 _ABNORMAL: Final = 1006
 _TOO_BIG: Final = 1009
@@ -89,7 +84,7 @@ async def run_websocket(
         connection: The connection.
         exchange: The extended CONNECT request.
 
-    Cancellation: closes the WebSocket with code 1001.
+    Cancellation: closes the WebSocket with code 1012.
     """
     await _WebSocket(server, connection, exchange).run()
 
@@ -105,13 +100,16 @@ class _WebSocket:
         self, server: AsgiServer, connection: WebTransportConnection, exchange: H3Exchange
     ) -> None:
         self._server = server
+        config = server.server.config
+        self._max_message = config.max_websocket_message
+        self._ping_interval = config.websocket_ping_interval
         self._connection = connection
         self._exchange = exchange
         self._scope = websocket_scope(server, connection, exchange)
         self._loop = asyncio.get_running_loop()
         self._started_at = get_timestamp()
         self._state = _CONNECTING
-        self._is_connect_told = self._is_logged = False
+        self._is_connect_told = self._is_logged = self._sent_away = False
         self._ws: Connection | None = None
         self._parsed: Generator[Event, None, None] | None = None
         # The message that arrives, and the one that waits for the application. A message may come
@@ -150,7 +148,9 @@ class _WebSocket:
             if self._state == _CONNECTING:
                 self._answer(_SERVICE_UNAVAILABLE)
             elif self._state == _OPEN:
-                self._fail(_GOING_AWAY, "server shutdown")
+                self._fail(SERVICE_RESTART, "")
+            else:
+                self._finish()
             raise
         finally:
             if self._timer is not None:
@@ -158,6 +158,12 @@ class _WebSocket:
             exchange, exchange.events = self._exchange, NO_EXCHANGE_EVENTS
             exchange.cancel(H3Error.INTERNAL_ERROR)
             self._over(_ABNORMAL, "")
+
+    def go_away(self) -> None:
+        """See ``OpenWebSocket.go_away``."""
+        if self._state == _OPEN:
+            self._sent_away = True
+            self._begin_close(SERVICE_RESTART, "")
 
     # ------------------------------------------------------- events of the exchange
 
@@ -210,13 +216,15 @@ class _WebSocket:
         """
         kind = message["type"]
         state = self._state
-        if state == _OVER:
+        if state == _OVER or self._sent_away:
             raise self._disconnected()
         try:
             if kind == "websocket.send" and state == _OPEN:
                 await self._send_data(message)
             elif kind == "websocket.accept" and state == _CONNECTING:
                 self._accept(message)
+                if self._server.is_stopping:
+                    self.go_away()
             elif kind == "websocket.close" and state in (_CONNECTING, _OPEN):
                 self._close(message)
             elif kind == "websocket.http.response.start" and state == _CONNECTING:
@@ -247,7 +255,7 @@ class _WebSocket:
                     key="subprotocol", value=subprotocol, reason="the client did not offer it"
                 )
             lines.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
-        deflate = Deflate.negotiate(self._lines_of(b"sec-websocket-extensions"), MAX_MESSAGE)
+        deflate = Deflate.negotiate(self._lines_of(b"sec-websocket-extensions"), self._max_message)
         extensions: list[Extension] = []
         if deflate is not None:
             extensions.append(deflate[0])
@@ -256,7 +264,8 @@ class _WebSocket:
         self._log(_OK)
         self._ws = Connection(ConnectionType.SERVER, extensions)
         self._state = _OPEN
-        self._timer = self._loop.call_later(PING_INTERVAL, self._keep_alive)
+        self._server.websockets.add(self)
+        self._ping_later()
         self._read()
 
     async def _send_data(self, message: Message) -> None:
@@ -374,8 +383,8 @@ class _WebSocket:
         if isinstance(data, str) and not data.isascii():
             size = len(data.encode())
         self._size += size
-        if self._size > MAX_MESSAGE:
-            self._fail(_TOO_BIG, f"messages have at most {MAX_MESSAGE} bytes")
+        if self._size > self._max_message:
+            self._fail(_TOO_BIG, f"messages have at most {self._max_message} bytes")
             return
         pieces, blocks = self._pieces, self._blocks
         nothing = data[:0]
@@ -430,7 +439,11 @@ class _WebSocket:
         self._is_alive = self._waiting is not None
         if not self._exchange.is_full:
             self._write(Ping())
-        self._timer = self._loop.call_later(PING_INTERVAL, self._keep_alive)
+        self._ping_later()
+
+    def _ping_later(self) -> None:
+        if self._ping_interval is not None and self._state == _OPEN:
+            self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
 
     # --------------------------------------------------------------------- the end
 
@@ -485,6 +498,7 @@ class _WebSocket:
         if self._disconnect is None:
             self._disconnect = _disconnect_event(code, reason)
         self._state = _OVER
+        self._server.websockets.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

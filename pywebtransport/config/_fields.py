@@ -22,6 +22,7 @@ from .._plain import shorten
 from ..constants import (
     CERTIFICATE_HASH_SIZE,
     HTTP3_SETTINGS,
+    MAX_QUIC_LB_SERVER_ID,
     MAX_SHARED_SECRETS,
     MAX_VARINT,
     SHARED_SECRET_SIZE,
@@ -43,6 +44,7 @@ __all__ = [
     "Origins",
     "Path",
     "Rule",
+    "ServerId",
     "SettingNumbers",
     "SharedSecrets",
     "SniCertificates",
@@ -470,6 +472,34 @@ class CertificateHashes(_Rule):
 
     def export(self, value: list[bytes]) -> list[str]:
         return [item.hex() for item in value]
+
+
+@dataclass(frozen=True)
+class ServerId(_Rule):
+    """1 to 13 bytes, or as many hexadecimal digits; None."""
+
+    expected: str = (
+        f"None, 1 to {MAX_QUIC_LB_SERVER_ID} bytes, or their hexadecimal digits, such as "
+        "'0x0123456789abcdef'"
+    )
+
+    def convert(self, key: str, value: Any) -> bytes | None:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            try:
+                value = bytes.fromhex(value.removeprefix("0x"))
+            except ValueError:
+                self.refuse(key, value)
+        if not isinstance(value, bytes | bytearray | memoryview):
+            self.refuse(key, value)
+        found = bytes(value)
+        if not 1 <= len(found) <= MAX_QUIC_LB_SERVER_ID:
+            self.refuse(key, value)
+        return found
+
+    def export(self, value: bytes | None) -> str | None:
+        return None if value is None else value.hex()
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,10 @@ class ServerFields(CommonFields, total=False):
     max_sessions: int
     max_sessions_per_address: int | Literal["auto"] | None
     max_streams_per_connection: int
+    max_websocket_message: int
     middleware: Sequence[Middleware]
+    quic_lb_config_id: int
+    quic_lb_server_id: bytes | str | None
     request_timeout: float | None
     retry: str
     session_cleanup_interval: float
@@ -135,4 +138,5 @@ class ServerFields(CommonFields, total=False):
     verify_mode: ssl.VerifyMode | str
     websocket: bool
     websocket_legacy: bool
+    websocket_ping_interval: float | None
     workers: int

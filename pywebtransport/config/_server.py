@@ -22,19 +22,24 @@ from ..constants import (
     DEFAULT_MAX_REQUESTS,
     DEFAULT_MAX_SESSIONS,
     DEFAULT_MAX_STREAMS_PER_CONNECTION,
+    DEFAULT_MAX_WEBSOCKET_MESSAGE,
     DEFAULT_PER_ADDRESS,
+    DEFAULT_QUIC_LB_CONFIG_ID,
     DEFAULT_REQUEST_TIMEOUT,
     DEFAULT_RETRY_POLICY,
     DEFAULT_SERVER_MAX_CONNECTIONS,
     DEFAULT_SERVER_VERIFY_MODE,
     DEFAULT_SESSION_CLEANUP_INTERVAL,
     DEFAULT_SHUTDOWN_TIMEOUT,
+    DEFAULT_WEBSOCKET_PING_INTERVAL,
     DEFAULT_WORKERS,
     GC_POLICIES,
+    MAX_QUIC_LB_SERVER_ID,
     MAX_VARINT,
     RETRY_POLICIES,
 )
 from ..exceptions import invalid_config
+from ._balancer import server_id_of_environment
 from ._base import COMMON_RULES, BaseConfig, amount, seconds
 from ._fields import (
     Choice,
@@ -44,6 +49,7 @@ from ._fields import (
     Origins,
     Path,
     Rule,
+    ServerId,
     SharedSecrets,
     SniCertificates,
     Text,
@@ -72,9 +78,9 @@ class ServerConfig(BaseConfig):
     """Log one line per session request and HTTP request at level INFO."""
 
     allowed_origins: list[str] | None = None
-    """Web origins that may open sessions, such as ``https://example.org``. A request with another
-    ``origin`` is answered with 403; a request without ``origin`` is accepted. ``*`` or None:
-    all."""
+    """Web origins that may open sessions, and WebSockets of ``ServerApp.mount``, such as
+    ``https://example.org``. A request with another ``origin`` is answered with 403; a request
+    without ``origin`` is accepted. ``*`` or None: all."""
 
     bind_host: str = DEFAULT_BIND_HOST
     """Host name or address to listen on. A name means all its addresses, an empty string every
@@ -146,8 +152,24 @@ class ServerConfig(BaseConfig):
     Opening another one raises ``StreamLimitError``; with a ``timeout``, it waits that long
     first."""
 
+    max_websocket_message: int = DEFAULT_MAX_WEBSOCKET_MESSAGE
+    """Bytes of one WebSocket message that an application of ``ServerApp.mount`` may receive, also
+    after decompression; a larger one ends the WebSocket with code 1009."""
+
     middleware: list[Middleware] = field(default_factory=list)
     """Middleware that checks every session request, in this order."""
+
+    quic_lb_config_id: int = DEFAULT_QUIC_LB_CONFIG_ID
+    """The configuration of the balancer that ``quic_lb_server_id`` belongs to, 0 to 6. Connection
+    IDs begin with it, so that a balancer can have an old and a new configuration at a time."""
+
+    quic_lb_server_id: bytes | str | None = None
+    """The ID by which a balancer knows this server: 1 to 13 bytes (12 with workers), or as many
+    hexadecimal digits. Connection IDs then carry it in the second and the following bytes, in
+    plain form (draft-ietf-quic-load-balancers), so that a balancer finds the server of a client
+    whose address has changed. Each server needs another one. None: the one in the environment
+    variable ``AWS_LBC_QUIC_SERVER_ID`` (base64), which the AWS Load Balancer Controller sets;
+    without that, connection IDs are random."""
 
     request_timeout: float | None = DEFAULT_REQUEST_TIMEOUT
     """Seconds that an application of ``ServerApp.mount`` waits for the next bytes of a request
@@ -197,6 +219,10 @@ class ServerConfig(BaseConfig):
     than ``initial_max_streams_bidi`` or ``initial_max_streams_uni`` loses its session. The server
     stops reading from a client while ``initial_max_data`` bytes wait for the handler."""
 
+    websocket_ping_interval: float | None = DEFAULT_WEBSOCKET_PING_INTERVAL
+    """Seconds between two pings to the client of a WebSocket of ``ServerApp.mount``, and seconds
+    that the client has to answer one; then the WebSocket ends with code 1011. None: no pings."""
+
     workers: int = DEFAULT_WORKERS
     """Processes that share the port; ``ServerApp.run`` or ``run_workers`` starts them. All other
     limits apply to each worker separately."""
@@ -221,7 +247,10 @@ class ServerConfig(BaseConfig):
         "max_sessions": amount("sessions", 1, 1 << 31),
         "max_sessions_per_address": _per_address("sessions"),
         "max_streams_per_connection": amount("streams", 1, 1 << 31),
+        "max_websocket_message": amount("bytes", 1, 1 << 31),
         "middleware": Objects(),
+        "quic_lb_config_id": Number(0, 6, "a configuration of the balancer", integer=True),
+        "quic_lb_server_id": ServerId(),
         "request_timeout": seconds(optional=True),
         "retry": Choice(RETRY_POLICIES),
         "session_cleanup_interval": seconds(),
@@ -231,6 +260,7 @@ class ServerConfig(BaseConfig):
         "verify_mode": VerifyMode(),
         "websocket": Flag(),
         "websocket_legacy": Flag(),
+        "websocket_ping_interval": seconds(optional=True),
         # The worker's index travels in one byte of its connection IDs.
         "workers": amount("processes", 1, 256),
     }
@@ -308,6 +338,17 @@ class ServerConfig(BaseConfig):
         )
 
     @property
+    def lb_server_id(self) -> bytes | None:
+        """The ID for the balancer that is in force: ``quic_lb_server_id``, or from the environment.
+
+        Raises:
+            ConfigurationError: The one of the environment is malformed.
+        """
+        if self.quic_lb_server_id is not None:
+            return bytes(self.quic_lb_server_id)  # type: ignore[arg-type]  # converted
+        return server_id_of_environment()
+
+    @property
     def address_connections(self) -> int | None:
         """Connections that one client address may have at a time; None: no limit."""
         return _share(self.max_connections_per_address, self.max_connections)
@@ -332,6 +373,12 @@ class ServerConfig(BaseConfig):
     def _check_together(self) -> None:
         super()._check_together()
         self._require_pair(self.certfile, self.keyfile)
+        if self.workers > 1 and len(self.quic_lb_server_id or b"") > MAX_QUIC_LB_SERVER_ID - 1:
+            raise invalid_config(
+                key="quic_lb_server_id",
+                value=self.quic_lb_server_id,
+                reason=f"with workers, at most {MAX_QUIC_LB_SERVER_ID - 1} bytes have room",
+            )
         if self.verify_mode is not ssl.CERT_NONE and not self.ca_certs:
             raise invalid_config(
                 key="verify_mode",

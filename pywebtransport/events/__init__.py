@@ -6,6 +6,7 @@ from ._emitter import EventEmitter, create_event_emitter, event_handler
 from ._event import Event
 from ._local import LocalBackend
 from ._memory import MemoryBackend
+from ._nats import NatsBackend
 from ._redis import RedisBackend
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "EventEmitter",
     "LocalBackend",
     "MemoryBackend",
+    "NatsBackend",
     "RedisBackend",
     "create_event_bus",
     "create_event_emitter",

@@ -23,7 +23,7 @@ from ._backend import (
 )
 from ._worker_link import worker_link
 
-__all__ = ["BeginPublishing", "MemoryBackend", "begin_publishing_of"]
+__all__ = ["BeginPublishing", "MemoryBackend", "begin_publishing_of", "matches"]
 
 logger = logging.getLogger("pywebtransport.events")
 
@@ -134,7 +134,7 @@ class MemoryBackend(AsyncCloseable):
 
         def deliver_of(subscription: _Subscription) -> Deliver | None:
             known = self._subscriptions.get(subscription.id)
-            if known is None or ("*" in known.pattern and not _matches(known.parts, channel)):
+            if known is None or ("*" in known.pattern and not matches(known.parts, channel)):
                 return None
             return known.deliver
 
@@ -207,7 +207,7 @@ def begin_publishing_of(backend: object) -> BeginPublishing | None:
     return None
 
 
-def _matches(parts: list[str], channel: str) -> bool:
+def matches(parts: list[str], channel: str) -> bool:
     """Whether ``channel`` contains all parts between the stars of a pattern, in this order.
 
     Patterns may come from clients, so this must not backtrack: the leftmost match of each part

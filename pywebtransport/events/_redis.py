@@ -1,68 +1,31 @@
-"""A backend that connects processes and machines through a Redis server."""
+"""A backend that connects processes and machines through Redis servers."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any, Self
 
-from ..exceptions import AuthenticationError, ConnectionError
-from ..utils._checks import check_callable, check_count, check_seconds, check_text
+from ..exceptions import invalid_config
+from ..utils._checks import check_callable, check_text, check_texts
 from ..utils._closing import AsyncCloseable
-from ..utils._logs import BoundedLog
-from ..utils._text import printable
 from ._backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
     DEFAULT_MAX_SUBSCRIPTIONS,
     Deliver,
     GapListener,
-    GapListeners,
-    Handing,
-    call_listener,
     check_channel,
-    check_payload,
     check_room,
 )
-from ._redis_link import OnMessage, RedisLink, parse_redis_url, redis_error
+from ._kept import KeptOptions
+from ._redis_server import RedisServer
 
-__all__ = ["RedisBackend"]
+__all__ = ["RedisBackend", "server_of_channel"]
 
-logger = logging.getLogger("pywebtransport.events")
-
-_LOG_INTERVAL = 60.0
-"""Seconds between two log lines about attempts that fail in the same way."""
-_MAX_UNDER_WAY = 1000
-"""Messages that may be published at a time; more of them wait for their turn."""
-
-
-class _Channel:
-    """A channel or pattern on the server, and its subscribers."""
-
-    __slots__ = ("confirmed", "delivers", "key", "pattern")
-
-    def __init__(self, pattern: str, prefix: str) -> None:
-        self.pattern = pattern
-        self.delivers: dict[str, Deliver] = {}
-        # The reply to SUBSCRIBE on the current connection.
-        self.confirmed: asyncio.Future[Any] | None = None
-        if "*" in pattern:
-            parts = [_escape(part) for part in pattern.split("*")]
-            self.key = (b"pmessage", (_escape(prefix) + "*".join(parts)).encode())
-        else:
-            self.key = (b"message", (prefix + pattern).encode())
-
-    def ask(self, link: RedisLink) -> asyncio.Future[Any]:
-        """Subscribe on the server; return the reply."""
-        self.confirmed = link.request(*self.command("SUBSCRIBE"))
-        return self.confirmed
-
-    def command(self, verb: str) -> tuple[str, bytes]:
-        """``SUBSCRIBE`` or ``UNSUBSCRIBE``, or the same for patterns."""
-        kind, name = self.key
-        return (f"P{verb}" if kind == b"pmessage" else verb), name
+_DEFAULT_URL = "redis://localhost:6379/0"
+_MAX_SERVERS = 64
 
 
 class RedisBackend(AsyncCloseable):
@@ -76,12 +39,20 @@ class RedisBackend(AsyncCloseable):
     arrive and are not queued here; a slow subscriber should have its own bounded queue, as
     :class:`EventBus` has.
 
-    Two connections are used: one for subscriptions, one for publishing.
+    When one server is not enough, pass the URLs of several in ``urls``. They know nothing of each
+    other: the name of a channel tells which of them has it, and a pattern with ``*`` is subscribed
+    on each. So all processes need the same list in the same order. A server that you append to it
+    takes over its share of the channels from the others, and no channel moves between those. While
+    a server is lost, only its channels are. (A Redis Cluster does not help: each of its nodes
+    carries every message.)
+
+    Two connections to each server are used: one for subscriptions, one for publishing.
 
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user name,
             password and options of redis-py, such as ``?ssl_ca_certs=ca.pem``.
             The database number has no effect: channels belong to the server.
+        urls: 1 to 64 such URLs, in place of ``url``.
         prefix: Prefix of every channel name on the server, to separate applications that share it.
         timeout: Longest wait for a connection, or for an answer, in seconds.
         reconnect_delay: Seconds before the first attempt to reconnect. It doubles with each
@@ -103,8 +74,9 @@ class RedisBackend(AsyncCloseable):
 
     def __init__(
         self,
-        url: str = "redis://localhost:6379/0",
+        url: str = _DEFAULT_URL,
         *,
+        urls: Sequence[str] | None = None,
         prefix: str = "pywebtransport:",
         timeout: float = 5.0,
         reconnect_delay: float = 0.1,
@@ -114,50 +86,20 @@ class RedisBackend(AsyncCloseable):
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
         on_gap: Callable[[float], object] | None = None,
     ) -> None:
-        for key, value in (
-            ("timeout", timeout),
-            ("reconnect_delay", reconnect_delay),
-            ("max_reconnect_delay", max_reconnect_delay),
-            ("ping_interval", ping_interval),
-        ):
-            check_seconds(key, value)
-        if on_gap is not None:
-            check_callable("on_gap", on_gap)
-        check_text("prefix", prefix)
-        self._arguments = parse_redis_url(url)
-        self._prefix = prefix and check_channel("prefix", prefix)
-        self._timeout = timeout
-        self._delay = reconnect_delay
-        self._max_delay = max_reconnect_delay
-        self._ping_interval = ping_interval
-        self._max_payload_size = check_count("max_payload_size", max_payload_size)
-        self._max_subscriptions = check_count("max_subscriptions", max_subscriptions)
-        self._on_gap = on_gap
-        self._gap_listeners = GapListeners()
-        self._last_error: Exception | None = None
-        # Attempts may fail for days.
-        self._log = BoundedLog(logger, interval=_LOG_INTERVAL)
-        self._ids = itertools.count(1)
-        # By subscription; and by kind of message and name on the server.
-        self._subscriptions: dict[str, _Channel] = {}
-        self._channels: dict[tuple[bytes, bytes], _Channel] = {}
-        self._subscriber: RedisLink | None = None
-        self._publisher: RedisLink | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        # Starting and ending; making the connection for publishing.
-        self._life = asyncio.Lock()
-        self._opening = asyncio.Lock()
-        self._failed_openings = 0
-        self._room = asyncio.Semaphore(_MAX_UNDER_WAY)
-        self._counts = dict.fromkeys(
-            (
-                *("published", "errors", "oversize", "malformed"),
-                *("gaps", "failed_attempts"),
-            ),
-            0,
+        self._options = KeptOptions(
+            prefix=prefix,
+            timeout=timeout,
+            reconnect_delay=reconnect_delay,
+            max_reconnect_delay=max_reconnect_delay,
+            ping_interval=ping_interval,
+            max_payload_size=max_payload_size,
+            max_subscriptions=max_subscriptions,
+            on_gap=on_gap,
         )
-        self._handing = Handing()
-        self._gap_seconds = 0.0
+        self._servers = tuple(RedisServer(one, self._options) for one in _chosen(url, urls))
+        self._ids = itertools.count(1)
+        # Where each of them is in force.
+        self._subscriptions: dict[str, list[tuple[RedisServer, str]]] = {}
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -167,38 +109,29 @@ class RedisBackend(AsyncCloseable):
         """Connect; idempotent. From then on, lost connections are reestablished.
 
         Raises:
-            AuthenticationError: The server refuses the credentials.
-            ConnectionError: It cannot be reached in time.
+            AuthenticationError: A server refuses the credentials.
+            ConnectionError: One cannot be reached in time.
 
         Cancellation: safe; nothing stays open.
         """
-        async with self._life:
-            if self._keeper is None:
-                try:
-                    link = await self._open(self._take_message)
-                except (AuthenticationError, ConnectionError) as error:
-                    self._failed(error)
-                    raise
-                self._last_error = None
-                self._subscriber = link
-                self._keeper = asyncio.get_running_loop().create_task(self._keep_connected(link))
+        fresh = [server for server in self._servers if not server.is_started]
+        try:
+            await _all(server.start() for server in fresh)
+        except BaseException:
+            for server in fresh:
+                server.abandon()
+            await _all(server.close() for server in fresh)
+            raise
 
     async def close(self) -> None:
-        """End every subscription and both connections; idempotent. You may start it again.
+        """End every subscription and all connections; idempotent. You may start it again.
 
         Cancellation: safe; everything is released anyway.
         """
         self._subscriptions.clear()
-        self._channels.clear()
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            # Not left to the keeper: if cancelled before its first step, it releases nothing.
-            links = [one for one in (self._subscriber, self._publisher) if one is not None]
-            for link in links:
-                link.abort(ConnectionError("the backend was closed"))
-            await asyncio.gather(asyncio.wait([keeper]), *(link.close() for link in links))
-            self._subscriber = self._publisher = None
+        for server in self._servers:
+            server.abandon()
+        await _all(server.close() for server in self._servers)
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Send ``payload`` to the subscribers of ``channel``; returns when the server has it.
@@ -213,12 +146,7 @@ class RedisBackend(AsyncCloseable):
         Cancellation: the message may have been sent, or not.
         """
         check_channel("channel", channel)
-        check_payload(payload, self._max_payload_size)
-        name = (self._prefix + channel).encode()
-        async with self._room:
-            link = await self._link_for_publishing()
-            await self._answer(link, link.request("PUBLISH", name, payload))
-        self._counts["published"] += 1
+        await self._server_of(channel).publish(channel, payload)
 
     async def subscribe(self, pattern: str, deliver: Deliver) -> str:
         """Call ``deliver`` for each message on the channels that ``pattern`` names.
@@ -228,12 +156,12 @@ class RedisBackend(AsyncCloseable):
             deliver: The function to call; must not block. Exceptions are logged.
 
         Returns:
-            An identifier for :meth:`unsubscribe`. The server has confirmed the subscription.
+            An identifier for :meth:`unsubscribe`. The servers have confirmed the subscription.
 
         Raises:
             AuthenticationError: The user may not subscribe to that.
             ConfigurationError: ``pattern`` is not a valid name.
-            ConnectionError: The server is not connected now, or did not answer
+            ConnectionError: A server is not connected now, or did not answer
                 in time.
             WebTransportError: There are ``max_subscriptions`` already.
 
@@ -241,21 +169,18 @@ class RedisBackend(AsyncCloseable):
         """
         check_channel("pattern", pattern)
         check_callable("deliver", deliver)
-        check_room(len(self._subscriptions), self._max_subscriptions)
-        link = self._check_connected()
-        channel = _Channel(pattern, self._prefix)
-        channel = self._channels.setdefault(channel.key, channel)
+        check_room(len(self._subscriptions), self._options.max_subscriptions)
+        servers = self._servers if "*" in pattern else (self._server_of(pattern),)
         subscription_id = str(next(self._ids))
-        channel.delivers[subscription_id] = deliver
-        self._subscriptions[subscription_id] = channel
+        places = self._subscriptions[subscription_id] = []
+
+        async def subscribe_at(server: RedisServer) -> None:
+            places.append((server, await server.subscribe(pattern, deliver)))
+
         try:
-            reply = channel.confirmed
-            # A subscription that was refused may be allowed by now.
-            if reply is None or (reply.done() and isinstance(reply.result(), BaseException)):
-                reply = channel.ask(link)
-            await self._answer(link, reply)
+            await _all(subscribe_at(server) for server in servers)
         except BaseException:
-            self._forget(subscription_id)
+            await self.unsubscribe(subscription_id)
             raise
         return subscription_id
 
@@ -265,222 +190,101 @@ class RedisBackend(AsyncCloseable):
         Cancellation: the subscription ends anyway.
         """
         check_text("subscription_id", subscription_id)
-        reply = self._forget(subscription_id)
-        if reply is not None:
-            await asyncio.wait([reply], timeout=self._timeout)
+        places = self._subscriptions.pop(subscription_id, ())
+        replies = [server.begin_unsubscribing(one) for server, one in places]
+        waiting = [reply for reply in replies if reply is not None]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self._options.timeout)
 
     def watch_gaps(self, listener: GapListener) -> Callable[[], None]:
         """Call a listener when a gap begins and when it is over.
 
+        With several servers, the gaps of each are reported.
+
         Args:
-            listener: Called with None when the connection was lost, and with the length of
+            listener: Called with None when a connection was lost, and with the length of
                 the gap in seconds once messages arrive again. Runs on the event loop and
                 must not block; what it raises is logged.
 
         Returns:
             A function that stops this.
         """
-        return self._gap_listeners.add(listener)
+        stops = [server.watch_gaps(listener) for server in self._servers]
+
+        def stop() -> None:
+            for one in stops:
+                one()
+
+        return stop
 
     @property
     def last_error(self) -> Exception | None:
-        """Why there is no connection: its error, or that of the last attempt; None if connected."""
-        return self._last_error
+        """Why a server is not connected: its error, or that of the last attempt; None if all are.
+
+        Of several, that of the first one in the list.
+        """
+        return next((one.last_error for one in self._servers if one.last_error is not None), None)
 
     def get_stats(self) -> dict[str, Any]:
-        """State and counts.
+        """State and counts, of all servers together.
 
-        ``connected``, ``subscriptions``, ``published``, ``delivered``, ``errors``
+        ``connected`` (to all of them), ``subscriptions``, ``published``, ``delivered``, ``errors``
         (of subscribers), ``oversize`` and ``malformed`` (messages dropped),
         ``gaps`` and ``gap_seconds`` (times without a connection that have begun,
         and how long those took that are over), ``failed_attempts`` to connect again.
         """
-        return {
-            "connected": self._subscriber is not None,
-            "subscriptions": len(self._subscriptions),
-            **self._counts,
-            "delivered": self._handing.delivered,
-            "errors": self._counts["errors"] + self._handing.errors,
-            "gap_seconds": self._gap_seconds,
-        }
+        each = self.get_server_stats()
+        found = {name: sum(one[name] for one in each) for name in each[0]}
+        found["connected"] = all(one["connected"] for one in each)
+        found["subscriptions"] = len(self._subscriptions)
+        return found
 
-    # ------------------------------------------------------------- connections
+    def get_server_stats(self) -> list[dict[str, Any]]:
+        """The same for each server, in the order of ``urls``; a pattern is subscribed on each."""
+        return [server.get_stats() for server in self._servers]
 
-    async def _open(self, on_message: OnMessage) -> RedisLink:
-        return await RedisLink.open(self._arguments, timeout=self._timeout, on_message=on_message)
-
-    async def _keep_connected(self, link: RedisLink) -> None:
-        """Manage the connections: wait for the end of one, create the next, until cancelled."""
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                error = await link.wait_ended(
-                    ping_interval=self._ping_interval, timeout=self._timeout
-                )
-                lost = loop.time()
-                self._subscriber = None
-                self._counts["gaps"] += 1
-                self._last_error = redis_error(error, "the connection to Redis was lost")
-                logger.warning(
-                    "the connection to Redis was lost; messages get lost: %s", printable(error)
-                )
-                self._tell_listeners(None)
-                # Publishing probably cannot reach the server, either; if it can, the next message
-                # shows it.
-                if self._publisher is not None:
-                    self._publisher.abort(ConnectionError("the connection to Redis was lost"))
-                link = await self._connect_again()
-                self._tell_gap(loop.time() - lost)
-        finally:
-            await self._close_links(link)
-
-    async def _connect_again(self) -> RedisLink:
-        delay = self._delay
-        while True:
-            await asyncio.sleep(min(delay, self._max_delay) * random.uniform(0.5, 1.0))
-            try:
-                link = await self._open(self._take_message)
-            except (AuthenticationError, ConnectionError) as error:
-                self._failed(error)
-            else:
-                self._subscriber = link
-                if await self._subscribe_again(link):
-                    return link
-            self._counts["failed_attempts"] += 1
-            delay = min(2 * delay, self._max_delay)
-
-    async def _subscribe_again(self, link: RedisLink) -> bool:
-        """Whether the server knows all subscriptions again; otherwise the link has ended."""
-        replies = [(channel, channel.ask(link)) for channel in self._channels.values()]
-        for channel, reply in replies:
-            try:
-                await self._answer(link, reply)
-            except AuthenticationError as error:
-                self._counts["errors"] += 1
-                self._log.tell(
-                    "refused subscription",
-                    logging.ERROR,
-                    "Redis refuses the subscription to '%s': %s",
-                    printable(channel.pattern),
-                    printable(error),
-                )
-            except ConnectionError as error:
-                logger.debug("Redis was lost while subscribing again: %s", printable(error))
-                self._subscriber = None
-                await link.close()
-                return False
-            except BaseException:
-                await link.close()
-                raise
-        return True
-
-    def _failed(self, error: Exception) -> None:
-        """An attempt to connect failed: log every kind of failure, but not every time."""
-        self._last_error = error
-        if isinstance(error, AuthenticationError):
-            # Waiting does not fix this.
-            kind, what = "refused", "Redis refuses to let this process in"
-        else:
-            kind, what = "unreachable", "Redis cannot be reached"
-        self._log.tell(kind, logging.WARNING, f"{what}: %s", printable(error, 500))
-
-    def _tell_gap(self, seconds: float) -> None:
-        self._gap_seconds += seconds
-        self._last_error = None
-        self._log.flush()
-        logger.info("connected to Redis again after %.3f seconds", seconds)
-        if self._on_gap is not None and not call_listener("on_gap", self._on_gap, seconds):
-            self._counts["errors"] += 1
-        self._tell_listeners(seconds)
-
-    def _tell_listeners(self, seconds: float | None) -> None:
-        self._counts["errors"] += self._gap_listeners.tell(seconds)
-
-    async def _close_links(self, link: RedisLink) -> None:
-        publisher, self._publisher, self._subscriber = self._publisher, None, None
-        await asyncio.gather(*(one.close() for one in (link, publisher) if one is not None))
-
-    def _check_connected(self) -> RedisLink:
-        link = self._subscriber
-        if link is None or link.ended:
-            why = "not started" if self._keeper is None else "not connected to Redis now"
-            raise ConnectionError(f"the backend is {why}")
-        return link
-
-    async def _link_for_publishing(self) -> RedisLink:
-        self._check_connected()
-        failed = self._failed_openings
-        async with self._opening:
-            if self._publisher is not None and self._publisher.ended:
-                await self._publisher.close()
-                self._publisher = None
-            if self._publisher is None:
-                if self._failed_openings != failed:
-                    # All callers share one attempt: theirs would run one after the other.
-                    raise ConnectionError("Redis could not be reached for publishing")
-                try:
-                    link = await self._open(_ignore)
-                except (AuthenticationError, ConnectionError) as error:
-                    self._failed_openings += 1
-                    self._failed(error)
-                    raise
-                self._last_error = None
-                if self._subscriber is None:
-                    await link.close()
-                    raise ConnectionError("the backend was closed or lost Redis meanwhile")
-                self._publisher = link
-            return self._publisher
-
-    async def _answer(self, link: RedisLink, reply: asyncio.Future[Any]) -> None:
-        # Not awaited directly: cancelling one caller must not cancel it for the others.
-        await asyncio.wait([reply], timeout=self._timeout)
-        if not reply.done():
-            error = ConnectionError(f"Redis did not answer within {self._timeout:g} seconds")
-            link.abort(error)
-            raise error
-        result = reply.result()
-        if isinstance(result, BaseException):
-            raise redis_error(result, "Redis refused the command") from result
-
-    # ---------------------------------------------------------------- messages
-
-    async def _take_message(self, message: list[Any]) -> None:
-        # [b"message", channel, payload] or [b"pmessage", pattern, channel, payload]
-        channel = self._channels.get((message[0], message[1]))
-        if channel is None:
-            return  # it was unsubscribed meanwhile
-        name, payload = message[-2:]
-        if len(payload) > self._max_payload_size:
-            self._counts["oversize"] += 1
-            return
-        try:
-            text = name.decode()[len(self._prefix) :]
-        except UnicodeDecodeError:
-            self._counts["malformed"] += 1
-            return
-        delivers = channel.delivers
-        await self._handing.hand_over(tuple(delivers), delivers.get, text, payload)
-
-    def _forget(self, subscription_id: str) -> asyncio.Future[Any] | None:
-        """Remove a subscription; return the reply if the server has to know."""
-        channel = self._subscriptions.pop(subscription_id, None)
-        if channel is None:
-            return None
-        del channel.delivers[subscription_id]
-        if channel.delivers:
-            return None
-        del self._channels[channel.key]
-        if self._subscriber is None:
-            return None
-        return self._subscriber.request(*channel.command("UNSUBSCRIBE"))
+    def _server_of(self, channel: str) -> RedisServer:
+        return self._servers[server_of_channel(channel, len(self._servers))]
 
 
-def _escape(text: str) -> str:
-    """``text`` with the special characters of Redis patterns escaped."""
-    for special in "\\*?[]":
-        text = text.replace(special, "\\" + special)
-    return text
+def server_of_channel(channel: str, count: int) -> int:
+    """Return the index of the server that has a channel, of ``count`` servers.
+
+    The server with the highest hash of channel and index wins (rendezvous hashing). So another
+    server takes channels from the others, and those that stay do not move.
+    """
+    if count == 1:
+        return 0
+    name = channel.encode()
+    return max(
+        range(count), key=lambda index: blake2b(name, digest_size=8, key=b"%d" % index).digest()
+    )
 
 
-async def _ignore(message: list[Any]) -> None:
-    """The connection for publishing has no subscriptions."""
+def _chosen(url: str, urls: Sequence[str] | None) -> tuple[str, ...]:
+    if urls is None:
+        return (url,)
+    if url != _DEFAULT_URL:
+        raise invalid_config(key="urls", value="(not shown)", reason="url was passed, too")
+    chosen = check_texts("urls", urls)
+    if not 1 <= len(chosen) <= _MAX_SERVERS:
+        reason = f"expected 1 to {_MAX_SERVERS} URLs, got {len(chosen)}"
+        raise invalid_config(key="urls", value="(not shown)", reason=reason)
+    if len(set(chosen)) != len(chosen):
+        raise invalid_config(key="urls", value="(not shown)", reason="a URL is there twice")
+    return chosen
+
+
+async def _all(coroutines: Any) -> None:
+    """Run coroutines at the same time, each to its end; raise the first error, if there was one.
+
+    Cancellation: all of them are cancelled, and have ended when it is over.
+    """
+    todo = list(coroutines)
+    if len(todo) == 1:
+        await todo[0]  # without a task
+        return
+    outcomes = await asyncio.gather(*todo, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome

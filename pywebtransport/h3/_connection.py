@@ -138,6 +138,7 @@ class H3Connection:
         "_telling",
         "_to_send",
         "_waiting",
+        "_was_idle",
         "_when_told",
         "accepts_websockets",
         "admission",
@@ -205,7 +206,7 @@ class H3Connection:
         self.when_quiet: Callable[[], object] | None = None
         self.arrivals = Arrivals(self)
         self.admission: Any = None if is_client else Admission(self)
-        self._closed = False
+        self._closed = self._was_idle = False
         self.loss: Exception | None = None  # why it is closed; None: this end closed it
         self._started = False
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
@@ -377,7 +378,10 @@ class H3Connection:
 
     def is_expected(self, info: CloseInfo) -> bool:
         """Return whether an end of the connection is an ordinary one."""
-        return info.kind == "application" and info.code in (0, H3Error.NO_ERROR)
+        if info.kind == "application":
+            return info.code in (0, H3Error.NO_ERROR)
+        # libcurl and others end their connections with NO_ERROR of QUIC.
+        return info.kind == "transport" and info.code == 0 and self._was_idle
 
     # Sessions of a client.
 
@@ -807,6 +811,7 @@ class H3Connection:
     def _shut(self, error: Exception | None) -> None:
         """Nothing is sent or received any more: end sessions, release streams and timers."""
         self._closed = True
+        self._was_idle = not (self._to_send or self.sessions or self.tunnels or self.exchanges)
         self.loss = error
         self.load.close()
         if self._settings_timer is not None:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..client import WebTransportClient
 from ..exceptions import ConfigurationError, ServerError, invalid_config
@@ -18,6 +18,8 @@ from ..utils._checks import check_instance, check_integer, check_text
 from ..utils._closing import AsyncCloseable
 from ..utils._extras import require
 from ..utils._system import explain_os_error
+from ._probes import with_probes
+from ._signals import LIMITS, LoopLag, limits_of, refusals, unready
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -103,6 +105,7 @@ _OF_QUIC = (
     ("active_quic_sessions", "active_sessions", "active_websocket_sessions"),
 )
 
+_Answer = TypeVar("_Answer")
 Source = WebTransportServer | ServerApp | WebTransportClient
 
 
@@ -183,6 +186,7 @@ class Metrics:
             if target not in targets:  # an application and its server are one
                 targets.append(target)
         self._loop = asyncio.get_running_loop()
+        self._lag = LoopLag()
         self._thread = threading.get_ident()
 
     @property
@@ -194,6 +198,17 @@ class Metrics:
         registry.register(self)
         return registry
 
+    def watch_loop(self) -> Callable[[], None]:
+        """Measure from now on how late the event loop is, ten times a second.
+
+        ``MetricsEndpoint`` does it while it listens. Call it on the thread of the event loop if
+        you serve the metrics in another way.
+
+        Returns:
+            A function that stops it.
+        """
+        return self._lag.watch(self._loop)
+
     def collect(self) -> Iterable[Metric]:
         """Measure; called by a registry at each scrape, on any thread."""
         if threading.get_ident() == self._thread:
@@ -203,10 +218,7 @@ class Metrics:
         answer: Future[list[Metric]] = Future()
 
         def finish() -> None:
-            try:
-                answer.set_result(self._metrics())
-            except BaseException as error:
-                answer.set_exception(error)
+            _settle(answer, self._metrics)
 
         def measure() -> None:
             if answer.set_running_or_notify_cancel():
@@ -215,21 +227,52 @@ class Metrics:
                 except BaseException as error:
                     answer.set_exception(error)
 
+        found = self._answer(answer, measure)
+        return [] if found is None else found
+
+    def why_unready(self) -> list[str] | None:
+        """Return why servers should get no new clients now; an empty list if they should.
+
+        For health checks on any thread but that of the event loop. None: the event loop is
+        closed, or did not answer within five seconds.
+        """
+        answer: Future[list[str]] = Future()
+
+        def look() -> None:
+            if answer.set_running_or_notify_cancel():
+                _settle(answer, self._reasons)
+
         try:
-            self._loop.call_soon_threadsafe(measure)
-        except RuntimeError:  # the loop is closed, and so are the sources
-            return []
-        try:
-            return answer.result(_LOOP_PATIENCE)
+            return self._answer(answer, look)
         except FutureTimeoutError:
-            answer.cancel()
-            raise
+            return None
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: a registry need not measure to register."""
         return ()
 
     # ------------------------------------------------------------------ internal
+
+    def _answer(self, answer: Future[_Answer], ask: Callable[[], object]) -> _Answer | None:
+        """Call a function in the event loop, and wait for its answer; None: the loop is closed."""
+        try:
+            self._loop.call_soon_threadsafe(ask)
+        except RuntimeError:  # and so are the sources
+            return None
+        try:
+            return answer.result(_LOOP_PATIENCE)
+        except FutureTimeoutError:
+            answer.cancel()
+            raise
+
+    def _reasons(self) -> list[str]:
+        found = (unready(server) for server in self._servers())
+        return [reason for reason in found if reason is not None]
+
+    def _servers(self) -> Iterator[WebTransportServer]:
+        for source in self._sources.get("server", ()):
+            assert isinstance(source, WebTransportServer)
+            yield source
 
     def _all(self) -> list[WebTransportServer | WebTransportClient]:
         return [source for sources in self._sources.values() for source in sources]
@@ -253,7 +296,13 @@ class Metrics:
             side: self._add(source.last_measured() for source in sources)
             for side, sources in self._sources.items()
         }
-        return [*self._counters(figures), *self._gauges(figures), self._rtt()]
+        return [
+            *self._counters(figures),
+            *self._gauges(figures),
+            *self._states(),
+            self._rtt(),
+            self._loop_lag(),
+        ]
 
     @staticmethod
     def _add(stats: Iterable[dict[str, Any]]) -> dict[str, float]:
@@ -273,6 +322,10 @@ class Metrics:
             yield from self._family("Counter", name, text, None, ((None, key),), figures)
         for name, text, label, pairs in _LABELLED:
             yield from self._family("Counter", name, text, label, pairs, figures)
+        refused = {side: refusals(sums) for side, sums in figures.items()}
+        reasons = {reason: reason for sums in refused.values() for reason in sums}
+        text = "Session requests, connections and HTTP requests refused"
+        yield from self._family("Counter", "refused", text, "reason", reasons.items(), refused)
 
     def _gauges(self, figures: dict[str, dict[str, float]]) -> Iterator[Metric]:
         for name, text, key in _GAUGES:
@@ -301,6 +354,41 @@ class Metrics:
         if family.samples:
             yield family
 
+    def _states(self) -> Iterator[Metric]:
+        """Limits of the configurations, and whether servers are ready."""
+        limits: dict[str, dict[str, float]] = {}
+        for side, sources in self._sources.items():
+            sums = limits[side] = {}
+            for source in sources:
+                for name, value in limits_of(source).items():
+                    sums[name] = sums.get(name, 0) + value
+        names = [(name, name) for name in LIMITS]
+        text = "Limits of the configuration"
+        yield from self._family("Gauge", "limit", text, "name", names, limits)
+        servers = list(self._servers())
+        if servers:
+            states = {
+                "ready": sum(unready(server) is None for server in servers),
+                "draining": sum(server.is_draining for server in servers),
+            }
+            for name, text in (
+                ("ready", "Servers that take new clients"),
+                ("draining", "Servers that let their sessions end"),
+            ):
+                figures = {"server": {name: float(states[name])}}
+                yield from self._family("Gauge", name, text, None, ((None, name),), figures)
+
+    def _loop_lag(self) -> Metric:
+        """How late the event loop was."""
+        family: Any = self._core.HistogramMetricFamily(
+            f"{self._namespace}_event_loop_lag_seconds",
+            "How late the event loop called what was due",
+            labels=list(self._labels),
+        )
+        family.add_metric(list(self._labels.values()), self._lag.buckets(), self._lag.total)
+        metric: Metric = family
+        return metric
+
     def _rtt(self) -> Metric:
         """Smoothed round-trip times of the open connections, as a histogram."""
         family: Any = self._core.GaugeHistogramMetricFamily(
@@ -317,14 +405,21 @@ class Metrics:
         return metric
 
 
-_OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "status", "transport", "le"})
+_OWN_LABELS = frozenset(
+    {"side", "direction", "initiator", "reason", "status", "transport", "name", "le"}
+)
 
 
 class MetricsEndpoint(AsyncCloseable):
     """Serves metrics over HTTP, by default on ``http://127.0.0.1:9464/metrics``.
 
-    ``async with MetricsEndpoint(metrics):``. The HTTP server is that of prometheus-client, on a
-    separate thread; it measures on the event loop. Each worker process needs its own port.
+    ``async with MetricsEndpoint(metrics):``. Beside it are two paths for health checks. ``/live``
+    answers 200 if the event loop answers within five seconds, otherwise 503. ``/ready`` answers 200
+    if all servers take new clients, and 503 with the reasons in JSON while one drains, has reached
+    ``max_sessions`` or ``max_connections``, or does not listen.
+
+    The HTTP server is that of prometheus-client, on a separate thread; it measures on the event
+    loop. Each worker process needs its own port.
     """
 
     def __init__(
@@ -362,6 +457,7 @@ class MetricsEndpoint(AsyncCloseable):
         self._port = port
         self._files = {"certfile": certfile, "keyfile": keyfile}
         self._running: tuple[Any, threading.Thread] | None = None
+        self._unwatch: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -392,13 +488,16 @@ class MetricsEndpoint(AsyncCloseable):
         start = require("prometheus_client", extra="prometheus").start_http_server
         registry = self._metrics.registry
         try:
-            self._running = start(self._port, addr=self._host, registry=registry, **self._files)
+            server, thread = start(self._port, addr=self._host, registry=registry, **self._files)
         except OSError as error:
             raise ServerError(
                 f"cannot serve metrics on {self._host} port {self._port}: "
                 f"{explain_os_error(error)}",
                 bind_address=(self._host, self._port),
             ) from error
+        server.set_app(with_probes(server.get_app(), self._metrics.why_unready))
+        self._running = server, thread
+        self._unwatch = self._metrics.watch_loop()
 
     async def close(self) -> None:
         """Stop listening; idempotent. Takes up to half a second.
@@ -407,11 +506,19 @@ class MetricsEndpoint(AsyncCloseable):
         """
         running, self._running = self._running, None
         if running is not None:
+            self._unwatch()
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, _stop, *running))
 
     async def __aenter__(self) -> Self:
         await self.start()
         return self
+
+
+def _settle(answer: Future[_Answer], make: Callable[[], _Answer]) -> None:
+    try:
+        answer.set_result(make())
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 def _stop(server: Any, thread: threading.Thread) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..connection import WebTransportConnection
     from ._stats import ServerStats
 
-__all__ = ["Answering", "is_among", "rejection_in"]
+__all__ = ["Answering", "rejection_in"]
 
 _INTERNAL_SERVER_ERROR = 500
 _CONNECTING = SessionState.CONNECTING
@@ -191,14 +191,6 @@ def rejection_in(error: BaseException) -> SessionRejectedError | None:
         assert isinstance(first, SessionRejectedError)
         return first
     return None
-
-
-def is_among(origin: str, origins: tuple[str, ...]) -> bool:
-    """Whether an origin is one of those that are allowed.
-
-    Origins are compared as serialised (RFC 6454), scheme and host without case.
-    """
-    return "*" in origins or origin.lower() in {item.lower() for item in origins}
 
 
 def _runs() -> bool:

@@ -15,8 +15,10 @@ from ..utils._text import printable_path
 from ..utils._timing import get_timestamp
 from ._access import access_logger, log_access
 from ._losses import peer_name
+from ._origins import is_allowed
 
 if TYPE_CHECKING:
+    from .._states import Address
     from ..config import ServerConfig
     from ..connection import WebTransportConnection
     from ..h3._exchange import H3Exchange
@@ -30,6 +32,7 @@ CLIENT_CLOSED_REQUEST: Final = 499
 """The status that other servers log when the client left before the answer."""
 RETRY_LATER: Final = "10"
 """Seconds until a refused client may try again: a place may be free by then."""
+_FORBIDDEN = 403
 _CONTENT_TOO_LARGE = 413
 _SERVICE_UNAVAILABLE = 503
 
@@ -59,6 +62,7 @@ class Requests:
         "_limit",
         "_log",
         "_logs",
+        "_origins",
         "_stats",
         "_statuses",
         "accepts_websockets",
@@ -88,6 +92,7 @@ class Requests:
         """Take the limits of another configuration."""
         self._limit = config.max_requests
         self._logs = config.access_log
+        self._origins = config.allowed_origins
         self.timeout = config.request_timeout
         self.max_body = config.max_request_body
         self.write_timeout = config.write_timeout
@@ -112,6 +117,11 @@ class Requests:
             self._stats.requests_limited += 1
             reason = f"max_requests={self._limit} is reached"
             self._refuse(connection, exchange, _SERVICE_UNAVAILABLE, reason)
+        elif exchange.request.protocol == "websocket" and not self.accepts_origin(
+            exchange.request.headers.get("origin")
+        ):
+            reason = "the origin of the WebSocket is not among allowed_origins"
+            self._refuse(connection, exchange, _FORBIDDEN, reason)
         elif self.max_body is not None and (exchange.request.content_length or 0) > self.max_body:
             reason = f"max_request_body={self.max_body} is exceeded"
             self._refuse(connection, exchange, _CONTENT_TOO_LARGE, reason)
@@ -123,6 +133,19 @@ class Requests:
         """How many requests are being served."""
         return len(self.tasks) + self.over_tcp
 
+    def accepts_origin(self, origin: str | None) -> bool:
+        """Whether a page may open a WebSocket; counts it if not.
+
+        Browsers send cookies with WebSockets, also for pages of others.
+
+        Args:
+            origin: Of the page; None: the client is no browser.
+        """
+        if origin is None or self._origins is None or is_allowed(origin, self._origins):
+            return True
+        self._stats.origins_rejected += 1
+        return False
+
     def arrived_over_tcp(self) -> bool:
         """Count a request over TCP; False: it must be refused, ``max_requests`` is reached."""
         self._stats.requests += 1
@@ -131,6 +154,17 @@ class Requests:
             return True
         self._stats.requests_limited += 1
         return False
+
+    def unreadable_over_tcp(self, client: Address | None, status: int) -> None:
+        """Count and log a request over TCP that is answered although it could not be read.
+
+        Args:
+            client: Address of the client.
+            status: 400, 408 or 431.
+        """
+        self._stats.requests += 1
+        if self.count(status):
+            log_access(client, "-", "-", status, get_timestamp(), origin=None, version="HTTP/1.1")
 
     def start(self, key: object, work: Coroutine[Any, Any, None]) -> None:
         """Start the task of a request; ``key`` leaves ``tasks`` when it ends.

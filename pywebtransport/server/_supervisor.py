@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from .._core.settings import lb_config
 from .._loop import SharedPort, Steering
 from .._states import Address
 from ..config import ServerConfig
@@ -280,6 +281,7 @@ class _Supervisor:
             family=self._config.address_family,
             sockets=self._sockets,
             tcp=self._tcp,
+            lb=lb_config(self._config),
             passed_tcp=self._passed_tcp,
         )
         if self._port.unsteered is not None and self._config.workers > 1:

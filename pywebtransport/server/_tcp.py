@@ -238,6 +238,7 @@ class TcpPort:
             tasks.append(loop.create_task(self.application.stopping()))
         timer = loop.call_later(min(_ARRIVAL, timeout), self._take_no_newcomers)
         try:
+            await asyncio.sleep(0)  # the application hears of it in any case
             if self.front is not None:
                 await self.front.stop(timeout, lambda: self._takes_newcomers and self.arriving > 0)
             else:

@@ -35,12 +35,13 @@ from ..utils._tasks import start_task
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._urls import build_webtransport_url
-from ._answering import Answering, is_among
+from ._answering import Answering
 from ._binding import listen_on
 from ._certificates import CertificateWatch, with_certificates
 from ._collector import CollectorSeat
 from ._draining import Draining, check_drain, close_all
 from ._losses import Losses
+from ._origins import is_allowed
 from ._passed import check_where
 from ._requests import RequestHandler, Requests
 from ._sessions import ServerSessions
@@ -136,6 +137,11 @@ class WebTransportServer(EventEmitter):
     def is_serving(self) -> bool:
         """The server listens and accepts sessions."""
         return self._endpoint is not None and not self._closing
+
+    @property
+    def is_draining(self) -> bool:
+        """``close`` was called, and sessions may still end by themselves."""
+        return self._closing and not self._closed
 
     @property
     def config(self) -> ServerConfig:
@@ -756,7 +762,7 @@ class WebTransportServer(EventEmitter):
 
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
-        return origins is None or is_among(origin, origins)
+        return origins is None or is_allowed(origin, origins)
 
     def _exchange_requested(self, connection: WebTransportConnection, exchange: H3Exchange) -> None:
         """A client sent an HTTP request (deliver phase)."""

@@ -14,6 +14,7 @@ REQUIREMENTS: Final[dict[str, tuple[str, ...]]] = {
     "fallback": ("websockets>=13",),
     "http2": ("hypercorn>=0.17",),
     "msgpack": ("msgpack>=1.0",),
+    "nats": ("nats-py>=2.6",),
     "opentelemetry": ("opentelemetry-api>=1.25",),
     "prometheus": ("prometheus-client>=0.20",),
     "protobuf": ("protobuf>=4.25",),

@@ -30,8 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.list:
         return _list()
-    if options.record_history and (options.quick or options.here):
-        parser.error("--record-history needs the full mode, without --quick and --here")
+    if options.record_history and (options.quick or options.here or options.busy_poll):
+        parser.error(
+            "--record-history needs the full mode, without --quick, --here and --busy-poll"
+        )
     plan = _plan(options)
     old = json.loads(options.compare.read_text()) if options.compare else None
     plan.output.mkdir(parents=True, exist_ok=True)
@@ -126,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="append the medians to tests/benchmark/history.json",
     )
+    parser.add_argument(
+        "--busy-poll",
+        type=_count,
+        default=0,
+        metavar="MICROSECONDS",
+        help="busy_poll_us of both ends of this project",
+    )
     parser.add_argument("--list", action="store_true", help="show scenarios and libraries")
     return parser
 
@@ -151,6 +160,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         extras=tuple(name for name in chosen if name in EXTRAS),
         output=options.output,
         here=options.here,
+        busy_poll=options.busy_poll,
     )
 
 

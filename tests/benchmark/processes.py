@@ -49,6 +49,7 @@ class Measurement:
         python: The interpreter of its virtualenv.
         client: Library of the client; "" for the same.
         client_python: Its interpreter.
+        busy_poll: Microseconds of both ends, if the library is this project.
     """
 
     library: str
@@ -62,6 +63,7 @@ class Measurement:
     pythonpath: str = ""
     client: str = ""
     client_python: str = ""
+    busy_poll: int = 0
 
     def end(self, role: str) -> tuple[str, str, str]:
         """Library, interpreter and congestion control of one end.
@@ -183,6 +185,7 @@ def _program(
         "certificate_hash": certificate.hash,
         "congestion": congestion,
         "job": measurement.job,
+        "busy_poll": measurement.busy_poll if library == OURS else 0,
     }
     command = [python, "-P", str(HERE / "program.py"), json.dumps(options)]
     # The checkout is for this project alone.

@@ -62,6 +62,7 @@ def _conditions(document: Mapping[str, Any]) -> str:
         ("load before", f"{machine['load']:.2f}"),
         *((name, version) for name, version in machine["libraries"].items() if version),
         ("repetitions", f"{settings['repetitions']}{', quick mode' * settings['quick']}"),
+        *([("`busy_poll_us`", str(settings["busy_poll"]))] if settings.get("busy_poll") else []),
         ("took", f"{document['seconds'] / 60:.1f} minutes"),
     ]
     rows.append(("Python", _pythons(document["libraries"].values())))

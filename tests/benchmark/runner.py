@@ -50,6 +50,8 @@ class Plan:
     output: Path
     # This project as it is here, with the interpreter that runs this, and not its virtualenv.
     here: bool = False
+    # Microseconds, of this project.
+    busy_poll: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
             "repetitions": plan.repetitions,
             "scenarios": list(plan.scenarios),
             "loops": list(plan.loops),
+            "busy_poll": plan.busy_poll,
         },
         machine=describe(),
     )
@@ -248,6 +251,7 @@ def _cell(
         limit=scenario.limit,
         path=scenario.path,
         pythonpath=str(ROOT) if plan.here else "",
+        busy_poll=plan.busy_poll,
         # The same losses for all libraries, others in every repetition.
         seed=random.Random(f"{scenario.name} {one.repetition}").getrandbits(32),
     )

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -51,13 +52,21 @@ def find_firefox() -> str:
 
 
 class Firefox(Browser):
-    """One process of Firefox."""
+    """One process of Firefox.
 
-    def __init__(self) -> None:
+    Args:
+        preferences: Further ones.
+        trusts_all: Any certificate will do.
+    """
+
+    def __init__(
+        self, preferences: Mapping[str, Any] | None = None, *, trusts_all: bool = False
+    ) -> None:
         super().__init__("firefox")
         self._stack = contextlib.ExitStack()
         self._commands: Commands | None = None
-        lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in _PREFERENCES.items())
+        values = {**_PREFERENCES, **(preferences or {})}
+        lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in values.items())
         (self.profile / "user.js").write_text("\n".join(lines))
         try:
             options = ["--headless", "--no-remote", "--remote-debugging-port", "0"]
@@ -70,7 +79,8 @@ class Firefox(Browser):
                 connect(self._address(), open_timeout=START_TIMEOUT, max_size=None)
             )
             self._commands = Commands("Firefox", socket, socket.send, self.last_words)
-            session = self.call("session.new", capabilities={}).result(START_TIMEOUT)
+            wanted = {"alwaysMatch": {"acceptInsecureCerts": True}} if trusts_all else {}
+            session = self.call("session.new", capabilities=wanted).result(START_TIMEOUT)
         except BaseException:
             self.close()
             raise

@@ -22,7 +22,7 @@ from .driver import Page
 from .examples import ROOT, TIMEOUT, until
 
 pytestmark = pytest.mark.loops("asyncio")
-CHAT = ROOT / "examples" / "fallback" / "chat.py"
+CHAT = ROOT / "examples" / "fallback" / "one_room.py"
 STATUS = "example.connection.state === 'open' && document.getElementById('status').textContent"
 # Opens sessions of the helper; `told` says what was called for each.
 TRY = """async (steps) => {

@@ -1,10 +1,10 @@
-"""The FastAPI example in Chromium: page and fetch over HTTP/3, WebSocket over TCP, sessions."""
+"""The FastAPI example in browsers: page and fetch over HTTP/3, WebSocket over TCP, sessions."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,9 @@ from tests.support.certificates import Certificates
 from tests.support.command_line import Program, running
 
 from .chromium import Chromium
-from .driver import Page
+from .driver import Browser, Page
 from .examples import until
+from .firefox import Firefox
 
 pytestmark = pytest.mark.loops("asyncio")
 APPLICATION = "examples.frameworks.fastapi_app:app"
@@ -42,17 +43,33 @@ async def say(page: Page, text: str) -> None:
     )
 
 
-async def test_fastapi_example_serves_a_page_with_everything(
-    program: Program, certs: Certificates
-) -> None:
-    port = program.read_banner()["addresses"][0][1]
-    origin = f"localhost:{port}"
+def chromium(port: int, certs: Certificates) -> Browser:
+    """Chromium that takes HTTP/3 at once, and the certificate of the tests."""
     flags = (
-        f"--origin-to-force-quic-on={origin}",
+        f"--origin-to-force-quic-on=localhost:{port}",
         f"--ignore-certificate-errors-spki-list={certs.server.key_hash}",
         "--host-resolver-rules=MAP localhost 127.0.0.1",
     )
-    with Chromium(flags=flags) as browser:
+    return Chromium(flags=flags)
+
+
+def firefox(port: int, certs: Certificates) -> Browser:
+    """The same of Firefox."""
+    preferences = {
+        "network.dns.disableIPv6": True,
+        "network.http.http3.alt-svc-mapping-for-testing": f"localhost;h3=:{port}",
+        "network.http.http3.disable_when_third_party_roots_found": False,
+    }
+    return Firefox(preferences, trusts_all=True)
+
+
+@pytest.mark.parametrize("start", [chromium, firefox])
+async def test_fastapi_example_serves_a_page_with_everything(
+    program: Program, certs: Certificates, start: Callable[[int, Certificates], Browser]
+) -> None:
+    port = program.read_banner()["addresses"][0][1]
+    origin = f"localhost:{port}"
+    with start(port, certs) as browser:
         ann, bob = (browser.open_page(f"https://{origin}/") for _ in range(2))
         for page in ann, bob:
             await until(page, "document.getElementById('echo').value === 'A WEB SOCKET'")
@@ -77,5 +94,5 @@ async def test_fastapi_example_serves_a_page_with_everything(
         "GET /api/lines?",
     ):
         assert line in log, log
-    # Chromium opens WebSockets over TCP, also from a page that came over HTTP/3.
+    # Both open WebSockets over TCP, also from a page that came over HTTP/3.
     assert re.search(r'"GET /echo HTTP/1\.1" 101', log), log

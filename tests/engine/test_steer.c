@@ -114,7 +114,57 @@ static void test_tables_out_of_range_change_nothing(void) {
   CHECK_EQ(owner(&s, 0, 0, 0, 0), 0);
 }
 
+/* Of a server that a balancer knows as aa bb: configuration 2, 9 bytes long. */
+static const uint8_t mine[2] = {0xaa, 0xbb};
+
+static int lb_owner(const qe_steer *s, uint8_t first, uint8_t second, uint8_t worker,
+                    int long_header) {
+  const uint8_t cid[9] = {first, 0xaa, second, worker, 1, 2, 3, 4, 5};
+
+  return qe_steer_owner(s, cid, sizeof(cid), long_header, 0);
+}
+
+static void test_ids_behind_a_balancer(void) {
+  qe_steer s;
+  uint8_t cid[9] = {0, 0, 0, 0, 1, 2, 3, 4, 5};
+
+  qe_steer_init(&s, 1, 3);
+  qe_steer_set_lb(&s, 2, mine, sizeof(mine));
+  qe_steer_stamp(&s, cid, sizeof(cid));
+  const uint8_t wanted[9] = {0x48, 0xaa, 0xbb, 1, 1, 2, 3, 4, 5};
+  CHECK_EQ(memcmp(cid, wanted, sizeof(cid)), 0);
+  CHECK_EQ(lb_owner(&s, 0x48, 0xbb, 2, 0), 2);
+  CHECK_EQ(lb_owner(&s, 0x48, 0xbb, 0, 1), 0);
+  CHECK_EQ(lb_owner(&s, 0x48, 0xbb, 1, 0), -1); /* this worker's */
+  CHECK_EQ(lb_owner(&s, 0x48, 0xbb, 9, 0), -1); /* of a worker that is gone */
+  CHECK_EQ(lb_owner(&s, 0x48, 0xbc, 2, 0), -1); /* of another server */
+  CHECK_EQ(lb_owner(&s, 0x68, 0xbb, 2, 0), -1); /* of another configuration */
+  CHECK_EQ(lb_owner(&s, 0x47, 0xbb, 2, 0), -1); /* of another length */
+  /* From before the server had its ID. */
+  CHECK_EQ(lb_owner(&s, 0, 0xbb, 2, 0), 0);
+  CHECK_EQ(lb_owner(&s, 2, 0xbb, 1, 0), 2);
+  /* One that looks like an ID of this worker, but may be older. */
+  qe_steer_init(&s, 1, 80);
+  qe_steer_set_lb(&s, 2, mine, sizeof(mine));
+  CHECK_EQ(lb_owner(&s, 0x48, 0xbb, 1, 0), 0x48);
+
+  CHECK(qe_steer_is_elsewhere(&s, (const uint8_t *)"\x48\xaa\xbc\1\1\2\3\4\5", 9));
+  CHECK(!qe_steer_is_elsewhere(&s, (const uint8_t *)"\x48\xaa\xbb\1\1\2\3\4\5", 9));
+  CHECK(!qe_steer_is_elsewhere(&s, (const uint8_t *)"\x68\xaa\xbc\1\1\2\3\4\5", 9));
+  CHECK(!qe_steer_is_elsewhere(&s, (const uint8_t *)"\x48\xaa", 2));
+
+  /* A single server has no worker's number in its IDs. */
+  qe_steer_init(&s, -1, 0);
+  qe_steer_set_lb(&s, 6, mine, sizeof(mine));
+  memset(cid, 7, sizeof(cid));
+  qe_steer_stamp(&s, cid, sizeof(cid));
+  const uint8_t alone[9] = {0xc8, 0xaa, 0xbb, 7, 7, 7, 7, 7, 7};
+  CHECK_EQ(memcmp(cid, alone, sizeof(cid)), 0);
+  qe_steer_stamp(&s, cid, 0);
+}
+
 int main(void) {
+  RUN(test_ids_behind_a_balancer);
   RUN(test_at_first_everybody_takes_clients);
   RUN(test_a_worker_that_drains_takes_no_clients);
   RUN(test_clients_of_a_vacant_place_are_shared);

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import websockets
+from wsproto.events import BytesMessage, Ping
 
 from pywebtransport import (
     ConfigurationError,
@@ -23,12 +24,14 @@ from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import WebTransportServer
 from pywebtransport.server._collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
-from tests.support.asgi_http import answer, asgi_served, body_of
+from tests.support.asgi_http import answer, asgi_served, echo, echo_messages
+from tests.support.balancer import Balancer
 from tests.support.endpoints import Served, pair
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
 from tests.support.qmux_server import QMuxServed
 from tests.support.steps import until
+from tests.support.websocket import WebSocketClient
 
 
 @effect("access_log", only="server")
@@ -78,6 +81,19 @@ async def certificates_of_clients_are_checked(bed: Bed) -> None:
     await connect(bed.certs.client.files, verify_mode="CERT_REQUIRED")
     await refused(connect({}, verify_mode="CERT_REQUIRED"), WebTransportError)
     await refused(connect(bed.certs.stranger.files, verify_mode="CERT_REQUIRED"), WebTransportError)
+
+
+@effect("quic_lb_server_id", "quic_lb_config_id", only="server")
+async def balancers_can_read_connection_ids(bed: Bed) -> None:
+    fields = {"quic_lb_server_id": b"\xaa\xbb", "quic_lb_config_id": 5}
+    async with bed.serving(**fields) as served, bed.client() as client:
+        for config, routes in ((5, True), (4, False)):
+            balancer = Balancer({b"\xaa\xbb": served.server.port}, config)
+            try:
+                await client.connect(f"https://127.0.0.1:{balancer.port}/")
+                assert bool(balancer.routed[b"\xaa\xbb"]) is routes
+            finally:
+                balancer.close()
 
 
 @effect("certfile", "keyfile", only="server")
@@ -290,11 +306,6 @@ async def several_processes_are_wanted(bed: Bed) -> None:
     await server.close()
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application that answers with the body that it got."""
-    await answer(send, await body_of(receive))
-
-
 @effect("max_request_body", only="server")
 async def bodies_end(bed: Bed) -> None:
     async with asgi_served(bed.certs, echo, max_request_body=4) as asgi:
@@ -309,6 +320,32 @@ async def requests_of_a_server_end(bed: Bed) -> None:
         assert (await asgi.client.get("/")).status == 503
         exchange.send(b"x", True)
         assert (await exchange.finish()).status == 200
+
+
+@effect("max_websocket_message", only="server")
+async def long_messages_end_a_websocket(bed: Bed) -> None:
+    async with asgi_served(bed.certs, echo_messages, max_websocket_message=4) as asgi:
+        socket = WebSocketClient(asgi.client)
+        await socket.answer()
+        socket.send_bytes(b"four")
+        assert await socket.message() == b"four"
+        socket.send_bytes(b"five!")
+        assert (await socket.closed())[0] == 1009
+
+
+@effect("websocket_ping_interval", only="server")
+async def websockets_are_pinged(bed: Bed) -> None:
+    for interval, pings in ((0.01, True), (None, False)):
+        async with asgi_served(bed.certs, echo_messages, websocket_ping_interval=interval) as asgi:
+            socket = WebSocketClient(asgi.client)
+            await socket.answer()
+            if pings:
+                assert isinstance(await socket.next(), Ping)
+                assert (await socket.closed())[0] == 1011
+            else:
+                await asyncio.sleep(0.05)
+                socket.send_bytes(b"here")
+                assert isinstance(await socket.next(), BytesMessage)
 
 
 @effect("request_timeout", only="server")

@@ -224,14 +224,14 @@ async def test_many_patterns_are_looked_at_in_slices(monkeypatch: pytest.MonkeyP
     from pywebtransport.events import _memory as memory
 
     clock, meter = Clock.installed(monkeypatch), Meter()
-    matches = memory._matches
+    matches = memory.matches
 
     def note(parts: list[str], channel: str) -> bool:
         clock.work(0.0001)
         meter.work(0.1)
         return matches(parts, channel)
 
-    monkeypatch.setattr(memory, "_matches", note)
+    monkeypatch.setattr(memory, "matches", note)
     heard: list[tuple[int, bytes]] = []
     async with MemoryBackend() as backend:
         for number in range(500):

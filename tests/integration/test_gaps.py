@@ -74,7 +74,7 @@ async def test_subscribers_of_a_broker_hear_of_gaps(
         for hook in (5, asyncio.sleep):
             with pytest.raises(ConfigurationError, match="on_gap"):
                 pubsub.subscribe("a", on_gap=hook)  # type: ignore[arg-type]
-    assert backend._gap_listeners == []
+    assert backend._servers[0]._gap_listeners == []
 
 
 async def test_listeners_of_gaps_that_fail_harm_nobody(

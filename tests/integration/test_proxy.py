@@ -120,7 +120,8 @@ async def test_session_through_the_proxy_has_everything(
         await until(lambda: not proxy.relays)
         assert tunnels.stats["tunnels"] == 0
         assert tunnels.stats["tunnels_opened"] == 1
-        assert tunnels.stats["packets_sent"] == proxy.packets
+        # The last packet may arrive in the same turn as the end of the tunnel, which counts first.
+        assert tunnels.stats["packets_sent"] - proxy.packets in (0, 1)
         assert tunnels.stats["packets_dropped"] == 0
         assert tunnels.connection is outer  # kept for the next tunnel
 

@@ -331,7 +331,7 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
     async with RedisBackend(redis_server.url, **gaps.options) as backend:
         await backend.publish("a", b"1")
         redis_server.pause()
-        backend._timeout = 0.2
+        backend._options.timeout = 0.2
         try:
             with pytest.raises(ConnectionError, match=r"did not answer within 0\.2 seconds"):
                 await backend.publish("a", b"2")
@@ -339,7 +339,7 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
                 await backend.subscribe("a", lambda *message: None)
             await until(lambda: not backend.get_stats()["connected"])
         finally:
-            backend._timeout = 5.0
+            backend._options.timeout = 5.0
             redis_server.resume()
         await gaps.next()
         heard: Messages = []
@@ -368,13 +368,13 @@ async def test_a_frozen_server_is_noticed_by_who_only_listens(redis_server: Redi
 
 async def test_a_server_that_has_nothing_to_say_is_kept(redis_server: RedisServer) -> None:
     async with RedisBackend(redis_server.url, ping_interval=0.01) as backend:
-        link = backend._subscriber
+        link = backend._servers[0]._subscriber
         assert link is not None
         await until(lambda: link._heard >= 5)  # without subscriptions
         await backend.subscribe("a", lambda *message: None)
         count = link._heard
         await until(lambda: link._heard >= count + 5)
-        assert backend._subscriber is link
+        assert backend._servers[0]._subscriber is link
         assert backend.get_stats()["gaps"] == 0
 
 
@@ -383,22 +383,22 @@ async def test_publishers_do_not_wait_for_the_failures_of_each_other(
 ) -> None:
     async with RedisBackend(redis_server.url) as backend:
         attempts = 0
-        connect = backend._open
+        connect = backend._servers[0]._open
 
         async def counted(on_message: Callable[[list[Any]], None]) -> Any:
             nonlocal attempts
             attempts += 1
             return await connect(on_message)
 
-        monkeypatch.setattr(backend, "_open", counted)
-        monkeypatch.setattr(backend, "_timeout", 0.2)
+        monkeypatch.setattr(backend._servers[0], "_open", counted)
+        monkeypatch.setattr(backend._options, "timeout", 0.2)
         redis_server.pause()
         try:
             outcomes = await asyncio.gather(
                 *(backend.publish("a", b"") for _ in range(10)), return_exceptions=True
             )
         finally:
-            backend._timeout = 5.0
+            backend._options.timeout = 5.0
             redis_server.resume()
         assert {type(outcome) for outcome in outcomes} == {ConnectionError}
         assert attempts == 1
@@ -413,7 +413,7 @@ async def test_an_idle_publisher_that_the_server_dropped_is_replaced(
         await backend.subscribe("a", lambda *message: None)
         await backend.publish("a", b"1")
         for _ in range(3):
-            publisher = backend._publisher
+            publisher = backend._servers[0]._publisher
             assert publisher is not None
             redis_server.command("CLIENT", "KILL", "TYPE", "normal")
             await until(lambda link=publisher: link.ended)  # type: ignore[misc]
@@ -775,9 +775,9 @@ def test_limits_that_are_none(backend: Callable[..., EventBackend], key: str, va
 
 def test_options_of_the_url_do_not_break_the_protocol() -> None:
     backend = RedisBackend("redis://localhost/?protocol=3&decode_responses=yes&client_name=mine")
-    assert backend._arguments["protocol"] == 2
-    assert backend._arguments["decode_responses"] is False
-    assert backend._arguments["client_name"] == "mine"
+    assert backend._servers[0]._arguments["protocol"] == 2
+    assert backend._servers[0]._arguments["decode_responses"] is False
+    assert backend._servers[0]._arguments["client_name"] == "mine"
 
 
 def test_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -848,7 +848,7 @@ async def test_cancelled_close(redis_server: RedisServer) -> None:
     async def attempt(index: int) -> bool:
         backend = RedisBackend(redis_server.url)
         await backend.start()
-        keeper = backend._keeper
+        keeper = backend._servers[0]._keeper
         assert keeper is not None
         await backend.publish("a", b"")
         reached = await cancelled_at(backend.close, index)

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -370,8 +371,13 @@ def test_failure_while_serving_is_logged_and_replaced(
 
 
 def test_only_the_shared_address_is_served_by_workers(
-    config: ServerConfig, pipe: tuple[Connection, Connection]
+    config: ServerConfig, pipe: tuple[Connection, Connection], tmp_path: Path
 ) -> None:
+    def ready() -> set[str]:
+        """The workers that are so far; this one is, now."""
+        (tmp_path / str(index())).touch()
+        return {path.name for path in tmp_path.iterdir()}
+
     async def main() -> None:
         async with WebTransportServer(config=config) as server:
             await refused(server.listen(port=1), "this worker shares the host and port")
@@ -381,6 +387,7 @@ def test_only_the_shared_address_is_served_by_workers(
             async with WebTransportServer(config=config.update(workers=1)) as own:
                 # Not shared, and not steered.
                 await own.listen(host="127.0.0.2")
+            await until(lambda: {"0", "1"} <= ready())
             if index() == 0:
                 to_supervisor(signal.SIGHUP)
                 to_supervisor(signal.SIGTERM)

@@ -16,7 +16,7 @@ import pytest
 
 from pywebtransport._loop import Endpoint, SharedPort, bind_addresses, bind_udp_sockets
 from pywebtransport._loop.resolve import resolve
-from pywebtransport._loop.steering import Steering, steering_program
+from pywebtransport._loop.steering import LbConfig, Steering, steering_program
 from pywebtransport._quic import QuicConnection
 from pywebtransport.exceptions import ConfigurationError, ServerError
 from tests.support.steps import until
@@ -98,6 +98,33 @@ def test_choice_of_a_client_decides_alone_and_evenly() -> None:
     assert all(abs(counts[index] - 1000) < 160 for index in range(3))
 
 
+@pytest.mark.parametrize("size", range(1, 13))
+def test_ids_behind_a_balancer_reach_their_worker(size: int) -> None:
+    server_id = os.urandom(size)
+    lb = LbConfig(server_id, 5)
+    first = 5 << 5 | lb.cid_length - 1
+    port = SharedPort("127.0.0.1", 0, 3, lb=lb)
+    try:
+        with sender(port.addresses[0]) as sock:
+            for worker in range(3):
+                cid = bytes([first]) + server_id + bytes([worker])
+                cid += os.urandom(lb.cid_length - len(cid))
+                # And as it was before the server had its ID.
+                for packet in (short(*cid), long(INITIAL, cid), short(worker)):
+                    sock.send(packet)
+                    assert arrived(port, 6) == [worker]
+            other = bytes(255 - byte for byte in server_id)
+            cid = bytes([first]) + other + bytes([2]) + os.urandom(8)
+            counts = set()
+            for _ in range(200):
+                packet = long(INITIAL, cid[:1] + os.urandom(4) + cid[5:])
+                sock.send(packet)
+                counts |= set(arrived(port, 6))
+            assert counts == {0, 1, 2}  # not an ID of this server: shared like those of clients
+    finally:
+        port.close()
+
+
 def test_nonsense_arrives_somewhere() -> None:
     with shared(2) as port, sender(port.addresses[0]) as sock:
         for packet in (b"", b"\x40", b"\xc0", b"\xc0\0\0\0\1", short(255), long(INITIAL, b"")):
@@ -146,6 +173,12 @@ def test_new_clients_reach_only_those_who_take_them(steering: Steering) -> None:
                 if expected is None:
                     found[seat] += 1
         assert set(found) == set(steering.open)
+
+
+def test_program_behind_a_balancer_is_small() -> None:
+    lb = LbConfig(bytes(range(12)), 1)
+    size = len(steering_program(Steering.initial(256), lb)) // struct.calcsize("HBBI")
+    assert size == 13 + 4 + 2 * 4  # the tests of the first byte and of three words, and the worker
 
 
 def test_nobody_moves_but_the_clients_of_a_place_that_changes() -> None:

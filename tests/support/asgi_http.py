@@ -13,7 +13,18 @@ from .certificates import Certificates
 from .endpoints import Served, make_server_config, serving
 from .http3 import Http3Client, http3
 
-__all__ = ["AsgiServed", "answer", "asgi_served", "body_of", "by_path", "start", "until_over"]
+__all__ = [
+    "AsgiServed",
+    "answer",
+    "asgi_served",
+    "body_of",
+    "by_path",
+    "echo",
+    "echo_messages",
+    "hello",
+    "start",
+    "until_over",
+]
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -94,3 +105,27 @@ async def until_over(receive: Any) -> int:
         count += len(event["body"])
         await asyncio.sleep(0)
     return count
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers without a look at the request, and takes no sessions."""
+    if scope["type"] == "webtransport":
+        await send({"type": "webtransport.close"})
+        return
+    await answer(send, b"hello", 200, (b"content-length", b"5"))
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An application that sends back what it gets, body or messages."""
+    if scope["type"] == "websocket":
+        await echo_messages(scope, receive, send)
+    else:
+        await answer(send, await body_of(receive))
+
+
+async def echo_messages(scope: Any, receive: Any, send: Any) -> None:
+    """A WebSocket that sends back each message."""
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({**event, "type": "websocket.send"})

@@ -5,6 +5,7 @@ SIGTERM. Paths:
 
 - ``/who``: the answer is ``PID INDEX``: the worker that serves it.
 - ``/exit``: the worker ends with status 3, without a word.
+- ``/large``: the answer has as many bytes as the query says.
 - ``/wait``: the answer comes when a file has been made whose name is the query.
 """
 
@@ -23,11 +24,21 @@ import uvloop
 from pywebtransport import ServerApp, ServerConfig
 from pywebtransport.server import current_worker
 
+_PIECE = 1 << 16
+
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """The application."""
     if scope["path"] == "/exit":
         os._exit(3)
+    if scope["path"] == "/large":
+        size = int(scope["query_string"])
+        length = (b"content-length", b"%d" % size)
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        for _ in range(0, size, _PIECE):
+            await send({"type": "http.response.body", "body": bytes(_PIECE), "more_body": True})
+        await send({"type": "http.response.body"})
+        return
     worker = current_worker()
     text = f"{os.getpid()} {None if worker is None else worker.index}".encode()
     length = (b"content-length", b"%d" % len(text))

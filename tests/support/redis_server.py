@@ -61,6 +61,12 @@ class RedisServer:
         login = f"{user}:{quote(password, safe='')}@" if password else ""
         return f"redis://{login}127.0.0.1:{self.port}/{database}"
 
+    @property
+    def pid(self) -> int:
+        """Its process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it listens; does nothing while it runs."""
         if self._process is not None:

@@ -58,6 +58,7 @@ WRONG: dict[str, list[list[str]]] = {
     "-m tests.browser.screenshots": [["x"], ["--output"]],
     "-m tests.benchmark": [["x"], ["--scenario", "x"]],
     "-m tests.benchmark.asgi": [["x"], ["--rounds", "x"]],
+    "-m tests.benchmark.bus": [["x"], ["--bus", "x"]],
     "-m tests.benchmark.busy_poll": [["x"], ["--json"]],
     "-m tests.benchmark.collector": [["x"], ["--sessions", "x"]],
     "-m tests.benchmark.core": [[]],

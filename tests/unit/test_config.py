@@ -133,7 +133,10 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "max_requests": (7, 7),
     "max_sessions": (7, 7),
     "max_streams_per_connection": (7, 7),
+    "max_websocket_message": (7, 7),
     "middleware": ((allow,), [allow]),
+    "quic_lb_config_id": (6, 6),
+    "quic_lb_server_id": ("0xAABB", b"\xaa\xbb"),
     "request_timeout": (7, 7.0),
     "retry": ("ALWAYS", "always"),
     "session_cleanup_interval": (1, 1.0),
@@ -144,6 +147,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
         {"*.example.org": ("a.crt", "a.key")},
     ),
     "verify_mode": (ssl.CERT_REQUIRED, ssl.CERT_REQUIRED),
+    "websocket_ping_interval": (7, 7.0),
     "workers": (256, 256),
 }
 TABLES: dict[Config, dict[str, tuple[Any, Any]]] = {ClientConfig: CLIENT, ServerConfig: SERVER}
@@ -211,6 +215,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "max_retries": (-1, 0.5),
     "middleware": ("x", 3, [3]),
     "read_timeout": (0, -1, "1", float("nan")),
+    "quic_lb_config_id": (7, -1),
+    "quic_lb_server_id": ("0x1", bytes(14)),
     "retry": ("sometimes", None),
     "retry_backoff": (0.5, None),
     "server_certificate_hashes": (

@@ -39,6 +39,7 @@ def test_every_optional_package_has_a_call_here() -> None:
         "fallback",
         "http2",
         "msgpack",
+        "nats",
         "opentelemetry",
         "prometheus",
         "protobuf",

@@ -52,7 +52,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "one-wheel": (BUILD, {"base", "dist"}),
 }
 # They call the others, or install nothing.
-OTHERS = {"help", "test", "test-versions", "test-wheel", "wheel", "clean"}
+OTHERS = {"help", "test", "test-newest-web", "test-versions", "test-wheel", "wheel", "clean"}
 
 
 def make(*arguments: str, directory: Path = ROOT) -> str:

@@ -27,6 +27,7 @@ FOREIGN = {
     "_make",
     "_name_",
     "_replace",
+    "_send_error_response",
 }
 
 

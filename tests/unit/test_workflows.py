@@ -91,7 +91,7 @@ def test_what_continuous_integration_runs() -> None:
     )
     assert gate == {"test", "test-debian12", "test-debian13"}
     assert nightly == {
-        *("sanitize", "test-newest", "test-wheel", "test-image"),
+        *("sanitize", "test-newest", "test-newest-web", "test-wheel", "test-image"),
         *("fuzz", "attack", "soak"),
     }
     assert docs == {"docs"}

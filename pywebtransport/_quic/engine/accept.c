@@ -81,7 +81,10 @@ static void send_stateless_reset(qe_engine *e, const ngtcp2_path *path, const ui
   ngtcp2_cid cid;
   size_t random_len = MAX_RESET_RAND;
 
-  if (len <= MIN_RESET || len < (size_t)e->set.cid_len + MIN_RESET) {
+  /* With a shared secret, the reset would end a connection that another server has: the balancer
+   * made a mistake, or has not learnt of a change yet. */
+  if (len <= MIN_RESET || len < (size_t)e->set.cid_len + MIN_RESET ||
+      qe_steer_is_elsewhere(&e->steer, data + 1, e->set.cid_len)) {
     e->stats.dropped_packets++;
     return;
   }

@@ -159,7 +159,7 @@ static void fill_params(const qe_engine *e, ngtcp2_transport_params *p) {
   p->max_idle_timeout = e->set.idle_timeout;
   /* One ID in use and spares for three new paths. Each ID costs both sides a keyed hash, entries
    * in two tables and 30 bytes of the first flight. */
-  p->active_connection_id_limit = 4;
+  p->active_connection_id_limit = QE_PEER_IDS;
   p->max_datagram_frame_size = e->set.max_datagram_frame_size;
   p->disable_active_migration = e->set.enable_migration == 0;
   p->grease_quic_bit = 1;

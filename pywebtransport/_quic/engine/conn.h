@@ -23,6 +23,11 @@
 #include "tls_after.h"
 #include "tls_export.h"
 
+/* Connection IDs that a peer may have issued at a time, as it is told; and how many more the
+ * library accepts once paths change, see leave_room_for_ids(). */
+#define QE_PEER_IDS 4
+#define QE_PEER_IDS_SLACK 2
+
 /* How a connection ends, once that is decided. */
 typedef enum qe_end_mode {
   QE_END_NONE,

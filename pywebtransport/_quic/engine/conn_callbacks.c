@@ -57,6 +57,19 @@ void qe_conn_apply_stops(qe_conn *c) {
 
 /* Starts to track the peer's connection IDs. Earlier than this no ID can be retired, so there is
  * nothing to count. */
+/*
+ * A NAT gives a client another address, and the client moves to a third path before the first one
+ * was found to be gone (up to three seconds): the library then retires the ID of the first two
+ * paths while it still counts it for the second (1.11 to 1.25). The client replaces the ID, as it
+ * should, and the library takes that for more IDs than it allows. So it counts with more than the
+ * client was told, from the first change of a path on.
+ */
+static void leave_room_for_ids(qe_conn *c) {
+  ngtcp2_transport_params *p =
+      (ngtcp2_transport_params *)ngtcp2_conn_get_local_transport_params(c->ng);
+  p->active_connection_id_limit = QE_PEER_IDS + QE_PEER_IDS_SLACK;
+}
+
 static int watch_ids(qe_conn *c) {
   if (c->idguard == NULL && c->is_server) {
     c->idguard = malloc(sizeof(*c->idguard));
@@ -65,6 +78,7 @@ static int watch_ids(qe_conn *c) {
       return -1;
     }
     qe_idguard_init(c->idguard, c->peer_ids, current.packet);
+    leave_room_for_ids(c);
   }
   return 0;
 }

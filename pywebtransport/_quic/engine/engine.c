@@ -81,6 +81,7 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
     goto fail;
   }
   qe_steer_init(&e->steer, e->set.worker_index, (uint32_t)e->set.worker_count);
+  qe_steer_set_lb(&e->steer, e->set.lb_config, e->set.lb_server_id, e->set.lb_server_id_len);
   if ((rv = qe_secrets_init(&e->secrets, e->set.secrets, e->set.secret_count)) != 0) {
     goto fail;
   }
@@ -205,9 +206,7 @@ int qe_engine_new_cid(qe_engine *e, ngtcp2_cid *cid, size_t len) {
       return QE_ERR_INTERNAL;
     }
     cid->datalen = len;
-    if (e->set.worker_index >= 0 && len > 0) {
-      cid->data[0] = (uint8_t)e->set.worker_index;
-    }
+    qe_steer_stamp(&e->steer, cid->data, len);
   } while (qe_cidmap_get(&e->cids, cid->data, len) != NULL);
   return 0;
 }

@@ -35,6 +35,7 @@ typedef uint64_t qe_tstamp; /* monotonic nanoseconds */
 #define QE_SECOND ((uint64_t)1000000000)
 #define QE_MILLISECOND ((uint64_t)1000000)
 #define QE_MAX_VARINT (((uint64_t)1 << 62) - 1)
+#define QE_LB_MAX_ID 13 /* bytes of a server ID */
 #define QE_MAX_SECRETS 4
 #define QE_REASON_MAX 256 /* bytes of a close reason that are kept */
 
@@ -142,9 +143,16 @@ typedef struct qe_settings {
   uint64_t excessive_load_code;   /* application error code of that close; default 0x107 */
 
   uint8_t cid_len;  /* length of our connection IDs; 8..18, default 8 */
-  int worker_index; /* -1 = not a worker; else 0..255, the first byte of each of our CIDs */
+  int worker_index; /* -1 = not a worker; else 0..255; the first byte of each of our CIDs, or the
+                       one after lb_server_id */
   int worker_count; /* 0 = no others; else the number of workers: packets of other workers go to
                        the foreign_packet callback */
+  /* Connection IDs that a balancer can route (draft-ietf-quic-load-balancers, plaintext form): a
+   * first byte with lb_config and the length, then this ID, the worker's number if there are
+   * workers, and at least 4 random bytes. */
+  uint8_t lb_server_id[QE_LB_MAX_ID];
+  uint8_t lb_server_id_len; /* 0 = none */
+  uint8_t lb_config;        /* 0..6 */
   /* Servers with the same secrets accept each other's tokens and send each other's stateless
    * resets; none = a random secret. See qe_engine_set_secrets. */
   uint8_t secrets[QE_MAX_SECRETS][32];

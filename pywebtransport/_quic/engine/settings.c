@@ -137,6 +137,10 @@ int qe_settings_check(const qe_settings *s, const char **field) {
       {"max_resets_per_second", s->max_resets_per_second > 0},
       {"excessive_load_code", s->excessive_load_code <= QE_MAX_VARINT},
       {"cid_len", s->cid_len >= 8 && s->cid_len <= 18},
+      {"lb_server_id", s->lb_server_id_len <= QE_LB_MAX_ID &&
+                           (s->lb_server_id_len == 0 ||
+                            s->cid_len >= 1 + s->lb_server_id_len + (s->worker_index >= 0) + 4)},
+      {"lb_config", s->lb_config <= 6},
       {"worker_count", s->worker_count >= 0 && s->worker_count <= 256},
       {"worker_index", s->worker_index >= -1 && s->worker_index <= 255 &&
                            (s->worker_count == 0 || s->worker_index < s->worker_count)},

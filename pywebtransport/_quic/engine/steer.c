@@ -15,6 +15,52 @@ void qe_steer_init(qe_steer *s, int self, uint32_t count) {
   }
 }
 
+void qe_steer_set_lb(qe_steer *s, uint8_t config, const uint8_t *id, size_t id_len) {
+  s->lb_first = (uint8_t)(config << 5);
+  s->lb_id_len = (uint8_t)id_len;
+  memcpy(s->lb_id, id, id_len);
+}
+
+void qe_steer_stamp(const qe_steer *s, uint8_t *cid, size_t len) {
+  if (len == 0) {
+    return;
+  }
+  size_t n = s->lb_id_len;
+  if (n > 0 && len > n + 1) {
+    /* The low bits tell the length, for balancers that do not know it (section 3.3). */
+    cid[0] = (uint8_t)(s->lb_first | (len - 1));
+    memcpy(cid + 1, s->lb_id, n);
+    cid++;
+  } else {
+    n = 0;
+  }
+  if (s->self >= 0) {
+    cid[n] = (uint8_t)s->self;
+  }
+}
+
+/* Whether an ID was issued under the balancer's configuration, by whichever server. */
+static int has_lb_form(const qe_steer *s, const uint8_t *cid, size_t len) {
+  return s->lb_id_len > 0 && len > (size_t)s->lb_id_len + 1 && (cid[0] & 0xe0) == s->lb_first &&
+         (cid[0] & 0x1f) == len - 1;
+}
+
+int qe_steer_is_elsewhere(const qe_steer *s, const uint8_t *cid, size_t len) {
+  return has_lb_form(s, cid, len) && memcmp(cid + 1, s->lb_id, s->lb_id_len) != 0;
+}
+
+/* The other worker that issued an ID; -1: none, or this one. */
+static int issuer(const qe_steer *s, const uint8_t *cid, size_t len) {
+  if (has_lb_form(s, cid, len) && memcmp(cid + 1, s->lb_id, s->lb_id_len) == 0) {
+    int worker = cid[1 + s->lb_id_len];
+    if (worker != s->self && s->alive[worker]) {
+      return worker;
+    }
+    /* This worker does not know it: an older ID may happen to look like that. */
+  }
+  return cid[0] != s->self && s->alive[cid[0]] ? cid[0] : -1;
+}
+
 /* Lists the workers that take new clients. A worker that leaves knows that before the tables say
  * so. */
 static void list_open(qe_steer *s) {
@@ -77,8 +123,11 @@ int qe_steer_owner(const qe_steer *s, const uint8_t *cid, size_t len, int long_h
   if (s->self < 0 || s->places == 0 || len == 0) {
     return -1;
   }
-  if (!handed && cid[0] != s->self && s->alive[cid[0]]) {
-    return cid[0];
+  if (!handed) {
+    int worker = issuer(s, cid, len);
+    if (worker >= 0) {
+      return worker;
+    }
   }
   if (!long_header || len < CHOICE_LEN) {
     return -1;

@@ -1,7 +1,9 @@
 /*
  * steer.h - decides by its connection ID which worker a packet belongs to.
  *
- * IDs that a worker issues begin with its number. In its first packets a client uses an ID of its
+ * IDs that a worker issues begin with its number, or, behind a balancer, with what the balancer
+ * reads and then its number. Both forms are understood, because connections outlive a change of the
+ * configuration. In its first packets a client uses an ID of its
  * own choice. Bytes 2 to 5 of that ID select a place (one of `places`), and the worker at that
  * place takes the new client. If there is none, the bytes select one of all workers that take new
  * clients. So if the worker at a place changes, only the clients of that place are affected. The
@@ -23,10 +25,22 @@ typedef struct qe_steer {
   int16_t homes[QE_MAX_WORKERS]; /* for each place, the worker that takes new clients, or -1 */
   uint8_t open[QE_MAX_WORKERS];  /* all of these workers, in order of their places */
   uint8_t alive[QE_MAX_WORKERS]; /* the worker has connections, or may have some */
+  uint8_t lb_first;              /* the upper three bits of the first byte of our IDs */
+  uint8_t lb_id[QE_LB_MAX_ID];
+  uint8_t lb_id_len; /* 0: no balancer */
 } qe_steer;
 
 /* Workers 0..count - 1 are alive and take new clients. */
 void qe_steer_init(qe_steer *s, int self, uint32_t count);
+
+/* IDs that this server issues have this form; see qe_settings. */
+void qe_steer_set_lb(qe_steer *s, uint8_t config, const uint8_t *id, size_t id_len);
+
+/* Writes what an ID of this worker begins with, if it is one, over random bytes. */
+void qe_steer_stamp(const qe_steer *s, uint8_t *cid, size_t len);
+
+/* Whether an ID has the form of a balancer's configuration, and is one of another server. */
+int qe_steer_is_elsewhere(const qe_steer *s, const uint8_t *cid, size_t len);
 
 /* Sets new tables. Returns 0, or QE_ERR_INVALID without a change if a size or number is out of
  * range. */

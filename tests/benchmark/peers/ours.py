@@ -92,7 +92,7 @@ async def client(options: Options) -> AsyncIterator[Client]:
         server_certificate_hashes=[options.certificate_hash],
         max_connections=_CONNECTIONS,
         log_level="WARNING",
-        **_congestion(options),
+        **_fields(options),
     )
     async with WebTransportClient(config=config) as connecting:
         yield Client(connecting, f"https://127.0.0.1:{options.port}/")
@@ -111,7 +111,7 @@ async def serve(options: Options, handler: Callable[[Any], Awaitable[None]]) -> 
         max_sessions_per_address=None,
         access_log=False,
         log_level="WARNING",
-        **_congestion(options),
+        **_fields(options),
     )
     app = ServerApp(config=config)
 
@@ -127,5 +127,9 @@ async def serve(options: Options, handler: Callable[[Any], Awaitable[None]]) -> 
         yield address[1]
 
 
-def _congestion(options: Options) -> dict[str, Any]:
-    return {"congestion_control_algorithm": options.congestion} if options.congestion else {}
+def _fields(options: Options) -> dict[str, Any]:
+    """Fields of both configurations."""
+    fields: dict[str, Any] = {"busy_poll_us": options.busy_poll}
+    if options.congestion:
+        fields["congestion_control_algorithm"] = options.congestion
+    return fields

@@ -355,6 +355,11 @@ class AioquicClient(QuicConnectionProtocol):
             assert isinstance(client, AioquicClient)
             yield client
 
+    def end(self, code: int) -> None:
+        """Close the connection with a transport code."""
+        self._quic.close(error_code=code, frame_type=0)
+        self.transmit()
+
     def request(self, lines: Lines, body: bytes = b"", *, fin: bool = True) -> int:
         """Send a request; the number of its stream."""
         stream = self._quic.get_next_available_stream_id()
@@ -509,6 +514,10 @@ class WebSocket:
     async def send(self, event: Event) -> None:
         """Send a frame."""
         await self._pipe.send(self._frames.send(event))
+
+    async def send_raw(self, data: bytes) -> None:
+        """Send bytes, whether they are a frame or not."""
+        await self._pipe.send(data)
 
     async def echo(self, message: str | bytes) -> str | bytes:
         """Send a message and return the next one."""

@@ -401,6 +401,7 @@ _REFUSED = {
     ("newline in a field", "response's fields"): ("absent", "[b'content-length: 0']"),
 }
 _PAGE = "[b'content-length: 21', b'content-type: text/plain; charset=utf-8']"
+_MESSAGES = "['websocket.connect', 'text of 5', 'bytes of 2', 'text of 200000', 'text of 0'"
 
 # The TCP side of this server differs from the servers that it embeds in this: by group and server,
 # the values of those and of this. All responses to requests have ``alt-svc``, besides.
@@ -409,6 +410,11 @@ ON_TCP = {
         **_RENAMED,
         **_RAISED,
         **_REFUSED,
+        ("a method of the user's own", "response's fields"): (
+            "[b'content-length: 30', b'content-type: text/plain; charset=utf-8']",
+            "[b'content-length: 0']",
+        ),
+        ("a method of the user's own", "body"): ("b'Invalid HTTP request received.'", "b''"),
         ("newline in a field", "status"): ("0", "500"),
         ("newline in a field", "send raised"): (
             "['RuntimeError']",
@@ -438,6 +444,19 @@ ON_TCP = {
         ("return after accept", "client got"): ("(None, (1006, None))", "(None, (1000, ''))"),
     },
     ("websocket", "hypercorn"): {
+        ("messages", "events"): (
+            f"{_MESSAGES}, 'websocket.disconnect code=1006']",
+            f"{_MESSAGES}, \"websocket.disconnect code=3001 reason='bye'\"]",
+        ),
+        ("subprotocol and fields", "events"): (
+            "['websocket.connect', 'websocket.disconnect code=1006']",
+            "['websocket.connect', \"websocket.disconnect code=1000 reason=''\"]",
+        ),
+        ("close by the server", "events"): (
+            "['websocket.connect', 'websocket.disconnect code=1000']",
+            "['websocket.connect', \"websocket.disconnect code=4001 reason='enough'\"]",
+        ),
+        ("close by the server", "send raised"): ("[]", "['RuntimeError']"),
         ("return after accept", "client got"): ("(None, (1011, ''))", "(None, (1000, ''))"),
     },
 }

@@ -252,6 +252,29 @@ async def test_a_server_without_lifespan_is_warned(certs: Certificates, caplog: 
     assert caplog.text.count("the other server does not use lifespan") == 1
 
 
+async def test_a_second_server_at_the_same_time_is_refused(
+    certs: Certificates, expected_logs: ExpectedLogs
+) -> None:
+    """The first one goes on; when it has ended, the next one may start the application."""
+    expected_logs("HTTP/3 cannot be served: another server has started this application already")
+    attached = attach(application, make_server_config(certs, network=None, drain_timeout=0))
+    first, second, third = Host(attached), Host(attached), Host(attached)
+    assert (await first.tell("startup"))["type"] == "lifespan.startup.complete"
+    server = attached.server
+    answer = await second.tell("startup")
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "attach it once for each server" in answer["message"]
+    await second.end()
+    assert attached.server is server is not None
+    async with http3(certs, port=server.port) as http:
+        assert (await http.get("/")).status == 200
+    await first.tell("shutdown")
+    await first.end()
+    assert (await third.tell("startup"))["type"] == "lifespan.startup.complete"
+    await third.tell("shutdown")
+    await third.end()
+
+
 async def test_a_cancelled_lifespan_closes_the_server(certs: Certificates) -> None:
     host = Host(attach(application, make_server_config(certs, network=None, drain_timeout=0)))
     await host.tell("startup")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -18,8 +19,10 @@ import niquests
 import pytest
 
 from pywebtransport import ServerApp
+from tests.support.asgi import Stage
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_server_config
+from tests.support.steps import until
 
 from .clients import AioquicClient, Request, WebSocket, perform
 from .probe import Probe
@@ -53,17 +56,23 @@ def _hash(body: bytes) -> str:
 
 
 @asynccontextmanager
-async def served(certs: Certificates, app: Any, *, tcp: bool = False) -> AsyncIterator[int]:
-    """Our server, with or without TCP; yields its port."""
+async def serving(certs: Certificates, app: Any, *, tcp: bool = False) -> AsyncIterator[ServerApp]:
+    """Our server, with or without TCP."""
     ours = ServerApp(config=make_server_config(certs))
     ours.mount(app, lifespan="off", tcp=tcp)
     async with ours:
         await ours.listen()
-        assert ours.server.local_address is not None
         try:
-            yield ours.server.local_address[1]
+            yield ours
         finally:
             await ours.server.close(drain_timeout=0)
+
+
+@asynccontextmanager
+async def served(certs: Certificates, app: Any, *, tcp: bool = False) -> AsyncIterator[int]:
+    """The same; yields its port."""
+    async with serving(certs, app, tcp=tcp) as ours:
+        yield ours.server.port
 
 
 async def curl(request: Request, port: int, version: str, certs: Certificates, **more: Any) -> Any:
@@ -217,3 +226,57 @@ async def test_pycurl_on_gnutls_speaks_http3(certs: Certificates) -> None:
         output = await run(program, "-c", PYCURL, url, certs.authority.certfile)
     body = b"x" * 100_000
     assert output.decode() == f"200 POST 3 {len(body)} {_hash(body)}\n"
+
+
+async def errors_of(app: ServerApp) -> int:
+    """How many connections have ended with an error, once its one client has left."""
+    await until(lambda: not app.server.connections)
+    stats = await app.server.get_server_stats()
+    assert stats["connections_accepted"] == 1
+    return int(stats["connection_errors"])
+
+
+@pytest.mark.parametrize("request_", [Request("/"), Request("/", "POST", body=BODY)])
+async def test_end_of_libcurl_is_no_error(
+    certs: Certificates, caplog: pytest.LogCaptureFixture, request_: Request
+) -> None:
+    """It ends its connections with the transport code NO_ERROR."""
+    caplog.set_level(logging.DEBUG, "pywebtransport.connection")
+    async with serving(certs, digest) as ours:
+        answer = await curl(request_, ours.server.port, "3", certs)
+        assert answer.status == 200
+        assert await errors_of(ours) == 0
+    assert "closed after 0 sessions" in caplog.text
+    assert "with transport code 0x0" in caplog.text
+
+
+@pytest.mark.parametrize("code", [0x0, 0x1])
+async def test_end_by_transport_no_error_is_clean_between_requests(
+    certs: Certificates, code: int
+) -> None:
+    """Without the acknowledgement of the response, too: aioquic sends it with the end."""
+    async with serving(certs, digest) as ours:
+        async with AioquicClient.connected(ours.server.port, certs.authority.certfile) as client:
+            await client.fetch("GET", "/")
+            client.end(code)
+        assert await errors_of(ours) == (code != 0)
+
+
+async def test_end_by_transport_no_error_fails_an_open_request(certs: Certificates) -> None:
+    stage = Stage()
+    async with serving(certs, stage) as ours:
+        async with AioquicClient.connected(ours.server.port, certs.authority.certfile) as client:
+            client.request(
+                [
+                    (b":method", b"GET"),
+                    (b":scheme", b"https"),
+                    (b":authority", b"localhost"),
+                    (b":path", b"/"),
+                ]
+            )
+            call = await stage.next()
+            assert (await call.receive())["type"] == "http.request"
+            client.end(0)
+        assert (await call.receive())["type"] == "http.disconnect"
+        call.end()
+        assert await errors_of(ours) == 1

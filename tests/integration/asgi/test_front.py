@@ -20,7 +20,7 @@ import websockets
 
 from pywebtransport import ServerApp, connect
 from pywebtransport.exceptions import CertificateError, ConfigurationError, ServerError
-from tests.support.asgi_http import answer, body_of, by_path, start
+from tests.support.asgi_http import answer, by_path, echo, hello, start
 from tests.support.asgi_tcp import tcp_served
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_server_config
@@ -33,30 +33,6 @@ from tests.support.steps import until
 
 DRIVERS = pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
 Log = pytest.LogCaptureFixture
-
-
-async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """Answers without a look at the request, and takes no sessions."""
-    if scope["type"] == "webtransport":
-        await send({"type": "webtransport.close"})
-        return
-    await answer(send, b"hello", 200, (b"content-length", b"5"))
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Sends back what it gets."""
-    if scope["type"] == "websocket":
-        await echo_messages(scope, receive, send)
-    else:
-        await answer(send, await body_of(receive))
-
-
-async def echo_messages(scope: Any, receive: Any, send: Any) -> None:
-    """A WebSocket that sends back each message."""
-    assert (await receive())["type"] == "websocket.connect"
-    await send({"type": "websocket.accept"})
-    while (event := await receive())["type"] == "websocket.receive":
-        await send({**event, "type": "websocket.send"})
 
 
 def accesses(log: Log) -> list[str]:

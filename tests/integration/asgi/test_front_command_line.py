@@ -74,6 +74,8 @@ def wait_for_refusal(port: int | None) -> None:
             socket.create_connection(("127.0.0.1", port or 0)).close()
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:
+            pass  # it was about to be accepted when the server ceased to listen
 
 
 def ask(program: Program, cache: Path, **options: Any) -> tuple[dict[str, Any], httpx.Response]:

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from pywebtransport.asgi import ClientDisconnectedError
+from tests.support.asgi import Stage
 from tests.support.asgi_http import answer, body_of
 from tests.support.asgi_tcp import RawTcp, TcpServed, tcp_served
 from tests.support.certificates import Certificates
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until
+
+from .clients import WebSocket
 
 Log = pytest.LogCaptureFixture
 
@@ -149,8 +153,25 @@ async def test_a_connection_without_a_request_is_closed(certs: Certificates, res
         b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n",
         b"GET * HTTP/1.1\r\nhost: a\r\n",
         b"GET other HTTP/1.1\r\nhost: a\r\n",
+        b"GET https://a/ HTTP/1.1\r\n",
+        b"GET https://a/ HTTP/1.1\r\nhost: a\r\nhost: a\r\n",
+        b"GET https:///x HTTP/1.1\r\nhost: a\r\n",
+        b"GET https://me@a/x HTTP/1.1\r\nhost: a\r\n",
+        b"GET ftp://a/x HTTP/1.1\r\nhost: a\r\n",
+        _UPGRADE.replace(b"GET /", b"GET https://me@a/x"),
     ],
-    ids=["no host", "two hosts", "asterisk", "no slash"],
+    ids=[
+        "no host",
+        "two hosts",
+        "asterisk",
+        "no slash",
+        "absolute without host",
+        "absolute with two hosts",
+        "absolute with an empty host",
+        "absolute with a user",
+        "absolute with another scheme",
+        "absolute WebSocket with a user",
+    ],
 )
 async def test_the_application_gets_a_host_and_a_path(
     certs: Certificates, http2: bool, head: bytes
@@ -161,6 +182,42 @@ async def test_the_application_gets_a_host_and_a_path(
     async with tcp_served(certs, app, mount={"http2": http2}) as tcp, await tcp.raw() as raw:
         await raw.send(head + b"connection: close\r\n\r\n")
         assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["uvicorn", "hypercorn"])
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"GET https://shop.test/a%20b?q=1 HTTP/1.1\r\nhost: a\r\n", (b"/shop/a%20b", b"q=1")),
+        (b"GET http://shop.test HTTP/1.1\r\nhost: a\r\n", (b"/shop/", b"")),
+        (b"GET HTTPS://shop.test?q=1 HTTP/1.1\r\nhost: a\r\n", (b"/shop/", b"q=1")),
+        (b"GET https://shop.test/ HTTP/1.0\r\n", (b"/shop/", b"")),
+        (_UPGRADE.replace(b"GET /", b"GET https://shop.test/chat?q=1"), (b"/shop/chat", b"q=1")),
+    ],
+    ids=["path and query", "empty path", "query alone", "HTTP/1.0", "WebSocket"],
+)
+async def test_targets_in_absolute_form(
+    certs: Certificates, http2: bool, head: bytes, expected: tuple[bytes, bytes]
+) -> None:
+    """Their host is the one that counts (RFC 9112 section 3.2.2)."""
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            await answer(send)
+
+    mount = {"http2": http2, "root_path": "/shop"}
+    async with tcp_served(certs, app, mount=mount) as tcp, await tcp.raw() as raw:
+        await raw.send(head + b"\r\n")
+        await raw.head()
+    (scope,) = scopes
+    assert (scope["raw_path"], scope["query_string"]) == expected
+    assert scope["path"] == expected[0].decode().replace("%20", " ")
+    assert [value for name, value in scope["headers"] if name == b"host"] == [b"shop.test"]
 
 
 async def test_options_of_the_whole_server(certs: Certificates) -> None:
@@ -280,6 +337,45 @@ async def test_a_message_over_hypercorn_has_a_limit(certs: Certificates, compres
         await raw.rest()
     assert events[0]["bytes"] == b"small" * 20
     assert events[1]["type"] == "websocket.disconnect"
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.1 by hypercorn", "2", "3"])
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x81\x82\0\0\0\0\xff\xff", 1007),  # not UTF-8
+        (b"\x81\x01x", 1002),  # not masked
+        (frame(0x82, bytes(2000)), 1009),
+        (frame(0x02, bytes(900)) + frame(0x80, bytes(900)), 1009),
+    ],
+    ids=["text that is none", "no mask", "too large", "too large in pieces"],
+)
+async def test_what_breaks_the_rules_ends_with_a_close_frame(
+    certs: Certificates, version: str, data: bytes, code: int
+) -> None:
+    """Client and application get the same code, whatever carries the WebSocket."""
+    stage = Stage()
+    mount = {"http2": version in ("1.1 by hypercorn", "2")}
+    cafile = certs.authority.certfile
+    async with (
+        tcp_served(certs, stage, mount=mount, max_websocket_message=1000) as tcp,
+        asyncio.TaskGroup() as group,
+    ):
+        socket = WebSocket.opened(version.split()[0], tcp.server.port, cafile, "/")
+        opening = group.create_task(socket.__aenter__())
+        call = await stage.next()
+        await call.accept()
+        client = await opening
+        await client.send_raw(data)
+        assert await client.message() is None
+        assert client.closed is not None
+        assert client.closed[0] == code
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("websocket.disconnect", code)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("send", text="late")
+        call.end()
+        await socket.__aexit__(None, None, None)
 
 
 async def test_a_message_of_a_websocket_expands_to_a_limit(certs: Certificates) -> None:

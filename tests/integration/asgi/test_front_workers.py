@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -27,7 +27,7 @@ from tests.integration.test_workers import MANY, fields
 from tests.support.asgi_tcp import RawTcp, tls_of
 from tests.support.certificates import Certificates
 from tests.support.processes import ROOT, ServerProcess, server_process
-from tests.support.steps import until_true
+from tests.support.steps import until, until_true
 
 from .test_front import serial_of, serial_over_tcp
 
@@ -186,6 +186,120 @@ async def test_all_workers_reload_certificates(
         for _ in range(2):
             await asyncio.to_thread(process.wait_for, "certificates reloaded")
         assert await seen() == {serial_of(certs.replacement.certfile)}
+
+
+class Load:
+    """Clients that ask again and again, each on a new connection.
+
+    Attributes:
+        answers: What they got.
+        lost: Errors of connections that broke.
+    """
+
+    CLIENTS = 6
+
+    def __init__(self, process: ServerProcess, tls: ssl.SSLContext) -> None:
+        self._process = process
+        self._tls = tls
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self.answers: list[Answer] = []
+        self.lost: list[OSError] = []
+
+    async def _ask(self) -> None:
+        while not self._stopping:
+            try:
+                self.answers.append(await ask(self._process, self._tls))
+            except OSError as error:
+                self.lost.append(error)
+
+    async def more(self) -> None:
+        """Wait until each client could have had some more answers."""
+        wanted = len(self.answers) + 5 * self.CLIENTS
+        await until(lambda: len(self.answers) >= wanted)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._ask()) for _ in range(self.CLIENTS)]
+        await self.more()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+
+@pytest.mark.loops("asyncio")
+async def test_killed_workers_under_load(certs: Certificates, loop_name: str) -> None:
+    """Only the requests that a worker had when it was killed are lost."""
+    tls = tls_of(certs)
+    with workers(certs, loop_name) as process:
+        async with Load(process, tls) as load:
+            for round_ in range(1, 3):
+                victim = load.answers[-1].pid
+                os.kill(victim, signal.SIGKILL)
+                await asyncio.to_thread(process.wait_for, r"worker \d \(process \d+\) serves")
+                await load.more()
+                assert len(load.lost) <= round_ * load.CLIENTS
+                assert load.answers[-1].pid != victim
+        assert not [error for error in load.lost if isinstance(error, ConnectionRefusedError)]
+
+
+@pytest.mark.loops("asyncio")
+async def test_certificates_change_under_load(
+    certs: Certificates, loop_name: str, tmp_path: Path
+) -> None:
+    """No handshake fails meanwhile."""
+    files = {"certfile": str(tmp_path / "a.crt"), "keyfile": str(tmp_path / "a.key")}
+
+    def install(pair: Any) -> None:
+        for field, path in files.items():
+            shutil.copy(getattr(pair, field), path)
+
+    install(certs.server)
+    tls = tls_of(certs)
+    with workers(certs, loop_name, **files) as process:
+        async with Load(process, tls) as load:
+            for pair in (certs.replacement, certs.server):
+                install(pair)
+                process.send_signal(signal.SIGHUP)
+                for _ in range(2):
+                    await asyncio.to_thread(process.wait_for, "certificates reloaded")
+                await load.more()
+                found = await asyncio.to_thread(serial_over_tcp, process.port, tls)
+                assert found == serial_of(pair.certfile)
+        assert load.lost == []
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("patience", [20.0, 0.2], ids=["enough time", "little time"])
+async def test_a_drain_with_slow_clients(
+    certs: Certificates, loop_name: str, patience: float
+) -> None:
+    """One that reads gets its whole answer; those that do not are cut when the time is up."""
+    tls = tls_of(certs)
+    size = 8 << 20
+    with workers(certs, loop_name, drain_timeout=patience) as process:
+
+        async def begin() -> RawTcp:
+            reader, writer = await asyncio.open_connection("127.0.0.1", process.port, ssl=tls)
+            raw = RawTcp(reader, writer)
+            await raw.send(f"GET /large?{size} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            await raw.head()
+            raw.pause()
+            return raw
+
+        slow = [await begin() for _ in range(10)]
+        process.send_signal(signal.SIGTERM)
+        if patience > 1:
+            await until_true(lambda: is_refused(process.port))
+            for raw in slow[1:]:
+                raw.close()
+            transport: Any = slow[0].writer.transport
+            transport.resume_reading()
+            assert len(await slow[0].rest()) == size
+        await asyncio.to_thread(process.join)
+        for raw in slow:
+            raw.close()
 
 
 def test_a_worker_that_does_not_come_back_soon_gets_no_connections() -> None:

@@ -11,7 +11,16 @@ import pytest
 
 from pywebtransport.asgi import AsgiMessageError, ClientDisconnectedError
 from tests.integration import raw_h3 as h3
-from tests.support.asgi_http import answer, asgi_served, body_of, by_path, start, until_over
+from tests.support.asgi_http import (
+    answer,
+    asgi_served,
+    body_of,
+    by_path,
+    echo,
+    hello,
+    start,
+    until_over,
+)
 from tests.support.certificates import Certificates
 from tests.support.endpoints import serving
 from tests.support.http3 import http3
@@ -24,16 +33,6 @@ REQUEST_CANCELLED = 0x10C
 MESSAGE_ERROR = 0x10E
 
 pytestmark = pytest.mark.loops("asyncio")
-
-
-async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """Answers without a look at the request."""
-    await answer(send, b"hello")
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Sends back what it gets."""
-    await answer(send, await body_of(receive))
 
 
 def text_of(path: str) -> str:

@@ -11,7 +11,16 @@ import pytest
 from pywebtransport import ConfigurationError, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.exceptions import ServerError, SessionRejectedError
 from pywebtransport.server import WebTransportServer
-from tests.support.asgi_http import answer, asgi_served, body_of, by_path, start, until_over
+from tests.support.asgi_http import (
+    answer,
+    asgi_served,
+    body_of,
+    by_path,
+    echo,
+    hello,
+    start,
+    until_over,
+)
 from tests.support.certificates import Certificates
 from tests.support.endpoints import make_client_config, make_server_config, serving
 from tests.support.http3 import http3
@@ -23,16 +32,6 @@ EXCESSIVE_LOAD = 0x107
 REQUEST_CANCELLED = 0x10C
 
 pytestmark = pytest.mark.loops("asyncio")
-
-
-async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """Answers without a look at the request."""
-    await answer(send, b"hello")
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Sends back what it gets."""
-    await answer(send, await body_of(receive))
 
 
 class Gate:

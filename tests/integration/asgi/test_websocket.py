@@ -15,7 +15,12 @@ from wsproto.extensions import PerMessageDeflate
 
 from pywebtransport.asgi import AsgiMessageError, ClientDisconnectedError
 from pywebtransport.asgi._deflate import Deflate
-from pywebtransport.asgi._websocket import MAX_MESSAGE, PING_INTERVAL
+from pywebtransport.constants import (
+    DEFAULT_MAX_WEBSOCKET_MESSAGE as MAX_MESSAGE,
+)
+from pywebtransport.constants import (
+    DEFAULT_WEBSOCKET_PING_INTERVAL as PING_INTERVAL,
+)
 from pywebtransport.exceptions import ConfigurationError, StreamStoppedError
 from tests.support.asgi import Call, Stage
 from tests.support.asgi_http import AsgiServed, asgi_served
@@ -470,9 +475,66 @@ async def test_a_message_that_is_too_long_is_1009(playing: Playing, is_text: boo
 async def test_the_server_stops(playing: Playing) -> None:
     async with playing() as (client, call, served):
         closing = asyncio.create_task(served.server.close(drain_timeout=0))
-        assert await client.closed() == (1001, "server shutdown")
+        assert await client.closed() == (1012, "")
         await call.ended.wait()
         await closing
+
+
+async def test_a_drain_begins_with_a_close_frame(playing: Playing) -> None:
+    """Whoever waits for the client hears of it, and the server does not wait for the rest."""
+    async with playing() as (client, call, served):
+        closing = asyncio.create_task(served.server.close(drain_timeout=1000))
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("websocket.disconnect", 1012)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("send", text="late")
+        close = await client.next()
+        assert isinstance(close, CloseConnection)
+        assert close.code == 1012
+        client.send(close.response())
+        assert await client.next() is None
+        assert not closing.done()  # the application has the time
+        call.end()
+        await closing
+
+
+async def test_a_websocket_that_is_accepted_during_a_drain(playing: Playing) -> None:
+    async with playing(accept=None) as (client, call, served):
+        assert (await call.receive())["type"] == "websocket.connect"
+        closing = asyncio.create_task(served.server.close(drain_timeout=1000))
+        await until(lambda: not served.server.is_serving)
+        await asyncio.sleep(0)
+        await call.send("accept")
+        assert (await client.answer()).status == 200
+        close = await client.next()
+        assert isinstance(close, CloseConnection)
+        assert close.code == 1012
+        client.send(close.response())
+        assert (await call.receive())["code"] == 1012
+        call.end()
+        await closing
+
+
+# ----------------------------------------------------------------------------- origins
+
+
+@pytest.mark.parametrize("origin", ["https://A.test", None, "https://b.test", "null"])
+async def test_allowed_origins(certs: Certificates, origin: str | None) -> None:
+    """Browsers send cookies with WebSockets of any page."""
+    stage = Stage()
+    async with asgi_served(certs, stage, allowed_origins=["https://a.test"]) as served:
+        fields = [] if origin is None else [("origin", origin)]
+        client = WebSocketClient(served.client, "/", fields)
+        if origin in ("https://b.test", "null"):
+            assert (await client.answer()).status == 403
+            assert served.server.refresh_stats().origins_rejected == 1
+            return
+        call = await stage.next()
+        await call.accept()
+        assert (await client.answer()).status == 200
+        call.end()
+        await client.closed()
+        assert served.server.refresh_stats().origins_rejected == 0
 
 
 # ------------------------------------------------------------------- permessage-deflate

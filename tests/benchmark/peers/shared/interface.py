@@ -32,6 +32,7 @@ class Options:
     certificate_hash: str
     congestion: str
     job: dict[str, Any]
+    busy_poll: int = 0  # microseconds, where a library can do it
 
 
 @dataclass(frozen=True, slots=True)

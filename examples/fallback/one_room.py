@@ -1,7 +1,7 @@
 """A chat that gets through where UDP is blocked: browsers on HTTP/3 and on TCP in the same rooms.
 
     npm install --prefix examples/fallback
-    python examples/fallback/chat.py
+    python examples/fallback/one_room.py
 
 The page comes from the TCP port with the number of the server's UDP port, and so do the sessions of
 browsers that cannot use UDP. Both kinds get the same handler.
