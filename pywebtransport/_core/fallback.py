@@ -7,6 +7,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from .._loop import LinkOptions
 from .._qmux._connection import QMuxConnection
 from .._qmux._limits import QMuxLimits
 from .._qmux._link import Link
@@ -33,6 +34,7 @@ __all__ = [
     "ServerEnd",
     "attach_qmux",
     "establish_over",
+    "link_options",
     "qmux_limits",
     "serve_over",
 ]
@@ -77,6 +79,15 @@ def qmux_limits(config: ClientConfig | ServerConfig) -> QMuxLimits:
         datagram_queue=config.datagram_queue_size,
         write_low_water=write_low_water(config),
         max_queued_data=max(_QUEUED, 2 * config.write_buffer_limit),
+    )
+
+
+def link_options(config: ClientConfig | ServerConfig) -> LinkOptions:
+    """Return the limits of a link that carries such a connection."""
+    return LinkOptions(
+        max_record_size=_RECORD,
+        handshake_timeout=config.handshake_timeout,
+        close_timeout=config.close_timeout,
     )
 
 

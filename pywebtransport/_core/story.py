@@ -49,11 +49,8 @@ def established(connection: WebTransportConnection) -> None:
 
 
 def settings_received(connection: WebTransportConnection) -> None:
-    """The peer's SETTINGS have arrived, or its parameters over WebSocket."""
-    if _connections.isEnabledFor(logging.DEBUG):
-        if connection.transport == "websocket":
-            _tell(connection, "parameters received")
-            return
+    """The peer's SETTINGS have arrived; over WebSocket there are none to wait for."""
+    if connection.h3 is not None and _connections.isEnabledFor(logging.DEBUG):
         dialect = connection.dialect
         _tell(
             connection,
@@ -65,7 +62,7 @@ def settings_received(connection: WebTransportConnection) -> None:
 def goaway_received(connection: WebTransportConnection) -> None:
     """The peer takes no new sessions."""
     if _connections.isEnabledFor(logging.DEBUG):
-        _tell(connection, "the peer sent GOAWAY: no new sessions")
+        _tell(connection, "the peer goes away: no new sessions")
 
 
 def connection_over(connection: WebTransportConnection) -> None:

@@ -33,7 +33,6 @@ from .websocket_client import ClientLink
 
 __all__ = ["HttpProxy", "connect_proxy", "dial"]
 
-_OK: Final = 200
 _AUTHENTICATION_REQUIRED: Final = 407
 # Bytes of a proxy's answer, and of one read.
 _MAX_ANSWER: Final = 16384
@@ -117,7 +116,7 @@ def _check_tunnel(answer: bytes, proxy: HttpProxy, target: str) -> None:
             "(http://user:password@host:port)",
             status,
         )
-    if status != _OK:
+    if not 200 <= status < 300:
         raise _no_tunnel(proxy, target, f"status {status} {phrase}".rstrip(), status)
     if rest:
         raise _no_tunnel(proxy, target, "it sent bytes before there were any of the client")

@@ -30,7 +30,7 @@ from ..exceptions import (
 from ..utils._deadlines import Deadline, Deadlines
 from ..utils._extras import require
 from ..utils._system import explain_os_error
-from ..utils._tcp import abort
+from ..utils._tcp import abort, release
 from ..utils._text import printable
 from ..utils._turns import Turns
 from ..utils._waiters import running_loop, wrong_loop
@@ -120,7 +120,7 @@ class LinkOptions:
         close_timeout: Seconds that the peer has to answer a Close frame.
     """
 
-    max_record_size: int = 65536
+    max_record_size: int = 65535
     max_head: int = 16384
     handshake_timeout: float = 10.0
     ping_interval: float = 5.0
@@ -358,6 +358,12 @@ class WebSocketLink(asyncio.Protocol):
         else:
             self._set_reading()
 
+    def release(self) -> None:
+        """Close the socket after the event loop was closed: nothing can be called later."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            release(transport)
+
     def stats(self) -> dict[str, int | None]:
         """Counters of the TCP connection, with the names and units of QUIC connections."""
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
@@ -480,8 +486,8 @@ class WebSocketLink(asyncio.Protocol):
     def _write(self, frames: list[bytes]) -> None:
         if self._transport is None:
             return
-        # Joined, TLS needs fewer records; and some versions of asyncio do not pause after
-        # writelines.
+        # In one piece: TLS needs fewer records, and after writelines() some versions of asyncio do
+        # not pause.
         data = b"".join(frames)
         self.bytes_sent += len(data)
         self._transport.write(data)

@@ -37,6 +37,9 @@ class QMuxEvents(Protocol):
     def session_requested(self, session: LayerSession) -> None:
         """Server: answer with ``accept`` or ``reject``, now or later."""
 
+    def goaway_received(self, last_id: int) -> None:
+        """The peer asked for the end of the connection; the ID has no meaning here."""
+
 
 class QMuxSessions:
     """What ``H3Connection`` is for HTTP/3: the ``SessionLayer`` of a QMux connection.
@@ -51,7 +54,7 @@ class QMuxSessions:
     Attributes:
         session: The session, while it has not ended; None before it is requested.
         loss: Why the connection is closed; None if it is open, or this end closed it.
-        goaway_received: Always False: the end of the connection is announced to its session.
+        goaway_received: The peer asked this end to finish the session, and so the connection.
     """
 
     transport = "websocket"
@@ -59,7 +62,6 @@ class QMuxSessions:
     settings_known = True
     peer_settings = _NO_SETTINGS
     webtransport_error: Exception | None = None
-    goaway_received = False
     has_requests = False
     early_dropped = 0
 
@@ -73,6 +75,7 @@ class QMuxSessions:
         "_request",
         "_upgrade",
         "_was_answered",
+        "goaway_received",
         "loss",
         "quic",
         "session",
@@ -94,6 +97,7 @@ class QMuxSessions:
         self._legacy = legacy
         self.session: QMuxSession | None = None
         self.loss: Exception | None = None
+        self.goaway_received = False
         self._ending: QMuxSession | None = None
         self._is_used = False  # a session was requested
         self._was_answered = False  # with something else than a session
@@ -138,6 +142,8 @@ class QMuxSessions:
             self.session.parameters_received()
 
     def _drain(self) -> None:
+        self.goaway_received = True
+        self._events.goaway_received(0)
         if self.session is not None:
             self.session.tell_draining()
 
@@ -301,6 +307,10 @@ class QMuxSessions:
         if self.session is not None:
             self.session.close(0, reason)
         self.quic.close(0, reason)
+
+    def release(self) -> None:
+        """Close the socket, after the event loop was closed; nobody is told."""
+        self.quic.release()
 
     def shed(self, reason: str) -> None:
         """Close the connection, because it takes more than its share.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._core.fallback import link_options
 from .._loop import RemoteAddress, connect_staggered, resolve
 from .._loop.tcp import connect_proxy, dial
 from .._loop.websocket import require_websockets
@@ -162,7 +163,14 @@ class TcpDialer:
             sock = None
             if proxy is not None:
                 sock = await connect_proxy(address, proxy, host=host, port=port, timeout=NEVER)
-            link = await dial(address, server_name=host, tls=tls, timeout=NEVER, sock=sock)
+            link = await dial(
+                address,
+                server_name=host,
+                tls=tls,
+                timeout=NEVER,
+                options=link_options(config),
+                sock=sock,
+            )
             return _Dialled(link)
 
         dialled = await connect_staggered(

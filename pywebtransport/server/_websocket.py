@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .._core.fallback import qmux_limits, serve_over
+from .._core.fallback import link_options, serve_over
 from .._loop import LinkOptions, ServerLink
 from .._qmux._names import offers_qmux
 from ..connection import WebTransportConnection
@@ -50,7 +50,7 @@ class Links:
             place: Of the connection.
         """
         if self._options is None:
-            self._options = _link_options(self._config())
+            self._options = link_options(self._config())
         requested, is_wanted, ended = self._calls
         link = ServerLink(requested, self._options, is_wanted=is_wanted, on_end=ended)
         self._open[link] = place
@@ -95,12 +95,3 @@ class Links:
         connection = WebTransportConnection(config=self._config())
         self._take_over(connection)
         serve_over(connection, link, self._open[link].network)
-
-
-def _link_options(config: ServerConfig) -> LinkOptions:
-    """The limits of a link."""
-    return LinkOptions(
-        max_record_size=qmux_limits(config).max_record_size,
-        handshake_timeout=config.handshake_timeout,
-        close_timeout=config.close_timeout,
-    )

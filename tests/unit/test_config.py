@@ -147,6 +147,8 @@ SERVER: dict[str, tuple[Any, Any]] = {
         {"*.example.org": ("a.crt", "a.key")},
     ),
     "verify_mode": (ssl.CERT_REQUIRED, ssl.CERT_REQUIRED),
+    "websocket": (True, True),
+    "websocket_legacy": (True, True),
     "websocket_ping_interval": (7, 7.0),
     "workers": (256, 256),
 }

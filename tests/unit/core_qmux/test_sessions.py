@@ -1,6 +1,7 @@
 """A session over WebSocket: its request and answer, its end, and what only QUIC has."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -313,6 +314,8 @@ async def test_either_end_can_ask_the_other_to_finish() -> None:
         far.drain()
         assert await session.wait_draining()
         assert session.state is SessionState.DRAINING
+        assert session.connection is not None
+        assert session.connection.state is ConnectionState.DRAINING
         # It still works.
         stream = await session.create_bidirectional_stream()
         await stream.write(b"x", end_stream=True)
@@ -431,3 +434,20 @@ async def test_a_client_that_offers_no_bare_name_needs_a_protocol() -> None:
         assert await answer == 400
         await connection.wait_closed()
     assert "chat" in str(refused[0])
+
+
+async def test_the_story_of_a_session_has_nothing_of_quic(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "pywebtransport")
+    async with Bed(accept_and_stay) as bed, bed.session("/a") as session:
+        (far,) = bed.sessions
+        far.drain()
+        assert await session.wait_draining()
+    text = caplog.text
+    assert "established with 192.0.2.2:2, WebSocket" in text
+    assert "/a requested with 192.0.2.2:2" in text
+    assert "the peer goes away: no new sessions" in text
+    assert "ended by this end, code 0" in text
+    for word in ("QUIC", "SETTINGS", "draft"):
+        assert word not in text
