@@ -9,8 +9,10 @@ WORKDIR /src
 COPY LICENSE README.md pyproject.toml setup.py pytest_pywebtransport.py ./
 COPY vendor vendor
 COPY pywebtransport pywebtransport
+# Such as uvloop,redis,prometheus.
+ARG EXTRAS=uvloop
 RUN python3 -m venv /opt/pywebtransport \
-    && /opt/pywebtransport/bin/pip install --no-cache-dir ".[uvloop]" \
+    && /opt/pywebtransport/bin/pip install --no-cache-dir ".[$EXTRAS]" \
     && strip --strip-unneeded /opt/pywebtransport/lib/python3*/site-packages/pywebtransport/_quic/*.so \
     && /opt/pywebtransport/bin/pip uninstall --yes pip
 

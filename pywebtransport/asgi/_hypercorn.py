@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, cast
 
 from h2.errors import ErrorCodes
@@ -74,7 +74,9 @@ class HypercornFront:
         async def call(scope: Any, receive: Any, send: Any) -> None:
             stream = getattr(send, "__self__", None)
             if isinstance(stream, WSStream):
-                _take_over(stream)
+                with _WebSocket(stream, driver_options.ping_interval).pings():
+                    await app(scope, receive, send)
+                return
             await app(scope, receive, send)
             await _reset_unfinished(send)
 
@@ -238,72 +240,114 @@ class _MessageBuffer(WebsocketBuffer):
         super().extend(event)
 
 
-def _take_over(stream: WSStream) -> None:
-    """Limit what a message can be, and what it can expand to; end the WebSocket as RFC 6455 says.
+class _WebSocket:
+    """Takes over what a WebSocket of hypercorn receives, until the application ends.
 
-    Hypercorn sends no Close frame when a client breaks a rule, and loses the code of the client's.
+    Limits what a message can be, and what it can expand to; sends pings; and ends the WebSocket as
+    RFC 6455 says: hypercorn sends no Close frame when a client breaks a rule, and loses the code of
+    the client's.
 
     Args:
         stream: A WebSocket that is not accepted yet.
+        interval: Seconds between two pings, and for the answer to one; None: no pings.
     """
-    taken, handshake = cast(Any, stream), cast(Any, stream.handshake)
-    limit = stream.config.websocket_max_message_size
-    stream.buffer = _MessageBuffer(limit)
-    accept = handshake.accept
 
-    def accept_compressed(subprotocol: Any, lines: Any) -> Any:
+    def __init__(self, stream: WSStream, interval: float | None) -> None:
+        self._stream = stream
+        self._interval = interval
+        self._limit = stream.config.websocket_max_message_size
+        self._heard = False  # something, since the last ping
+        self._waits = False  # for the application: nothing more is read
+        stream.buffer = _MessageBuffer(self._limit)
+        taken, handshake = cast(Any, stream), cast(Any, stream.handshake)
+        self._accept = handshake.accept
+        handshake.accept, taken._handle_events = self.accept, self.handle_events
+
+    @contextlib.contextmanager
+    def pings(self) -> Iterator[None]:
+        """While it is entered, pings are sent."""
+        task = asyncio.get_running_loop().create_task(self._send_pings())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    def accept(self, subprotocol: Any, lines: Any) -> Any:
+        """Answer the handshake, with compression of our own."""
+        handshake = self._stream.handshake
         offers, handshake.extensions = handshake.extensions or (), None
-        status, answer, connection = accept(subprotocol, lines)
-        found = Deflate.negotiate([", ".join(offers).encode("latin-1")], limit)
+        status, answer, connection = self._accept(subprotocol, lines)
+        found = Deflate.negotiate([", ".join(offers).encode("latin-1")], self._limit)
         if found is not None:
             answer.append((b"sec-websocket-extensions", found[1]))
             connection = Connection(ConnectionType.SERVER, [found[0]])
         return status, answer, connection
 
-    async def send_frame(frame: WebSocketEvent) -> None:
-        with contextlib.suppress(LocalProtocolError):  # it is closed already
-            data = stream.connection.send(frame)
-            await stream.send(Data(stream_id=stream.stream_id, data=data))
-
-    async def end(code: int, reason: str, answer: CloseConnection | None) -> None:
-        stream.closed = True
-        # Not in this task, which reads: to send may mean to wait for what the client says.
-        stream.task_group.spawn(send_last, answer)
-        await taken.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
-
-    async def send_last(answer: CloseConnection | None) -> None:
-        if answer is not None:
-            await send_frame(answer)
-        await stream.send(EndData(stream_id=stream.stream_id))
-        await stream.send(StreamClosed(stream_id=stream.stream_id))
-
-    async def fail(code: int, reason: str) -> None:
-        await end(code, reason, CloseConnection(code, reason))
-
-    async def handle_events() -> None:
-        frames = stream.connection
-        for event in frames.events():
+    async def handle_events(self) -> None:
+        """Handle what came."""
+        stream, self._heard = self._stream, True
+        for event in stream.connection.events():
             if isinstance(event, Message):
                 try:
                     stream.buffer.extend(event)
                 except FrameTooLargeError:
-                    await fail(CloseReason.MESSAGE_TOO_BIG, "message too big")
+                    await self._fail(CloseReason.MESSAGE_TOO_BIG, "message too big")
                     return
                 if event.message_finished:
-                    await taken.app_put(stream.buffer.to_message())
+                    await self._tell(stream.buffer.to_message())
                     stream.buffer.clear()
             elif isinstance(event, Ping):
-                await send_frame(event.response())
+                await self._send_frame(event.response())
             elif isinstance(event, CloseConnection):
-                if frames.state is WebSocketState.OPEN:  # what came cannot be parsed
-                    await fail(event.code, event.reason or "")
+                state = stream.connection.state
+                if state is WebSocketState.OPEN:  # what came cannot be parsed
+                    await self._fail(event.code, event.reason or "")
                     return
-                is_answer = frames.state is not WebSocketState.REMOTE_CLOSING
+                is_answer = state is not WebSocketState.REMOTE_CLOSING
                 answer = None if is_answer else event.response()
-                await end(event.code, event.reason or "", answer)
+                await self._end(event.code, event.reason or "", answer)
                 return
 
-    handshake.accept, taken._handle_events = accept_compressed, handle_events
+    async def _tell(self, message: Any) -> None:
+        self._waits = True
+        try:
+            await cast(Any, self._stream).app_put(message)
+        finally:
+            self._waits = False
+
+    async def _send_frame(self, frame: WebSocketEvent) -> None:
+        stream = self._stream
+        with contextlib.suppress(LocalProtocolError):  # it is closed already
+            data = stream.connection.send(frame)
+            await stream.send(Data(stream_id=stream.stream_id, data=data))
+
+    async def _fail(self, code: int, reason: str) -> None:
+        await self._end(code, reason, CloseConnection(code, reason))
+
+    async def _end(self, code: int, reason: str, answer: CloseConnection | None) -> None:
+        self._stream.closed = True
+        # Not in the task that reads: to send may mean to wait for what the client says.
+        self._stream.task_group.spawn(self._send_last, answer)
+        await self._tell({"type": "websocket.disconnect", "code": int(code), "reason": reason})
+
+    async def _send_last(self, answer: CloseConnection | None) -> None:
+        stream = self._stream
+        if answer is not None:
+            await self._send_frame(answer)
+        await stream.send(EndData(stream_id=stream.stream_id))
+        await stream.send(StreamClosed(stream_id=stream.stream_id))
+
+    async def _send_pings(self) -> None:
+        is_pinged = False
+        while self._interval is not None and not self._stream.closed:
+            await asyncio.sleep(self._interval)
+            if self._stream.closed or not self._stream.handshake.accepted:
+                continue
+            if is_pinged and not (self._heard or self._waits):
+                await self._fail(CloseReason.INTERNAL_ERROR, "keepalive ping timeout")
+                return
+            self._heard, is_pinged = False, True
+            await self._send_frame(Ping())
 
 
 async def _reset_unfinished(send: Any) -> None:

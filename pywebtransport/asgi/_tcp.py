@@ -20,7 +20,6 @@ from ..server._access import log_access
 from ..server._front import FrontOptions, TcpFront
 from ..server._requests import CLIENT_CLOSED_REQUEST, RETRY_LATER
 from ..server._worker import current_worker
-from ..utils._stuck import end_tasks
 from ..utils._timing import get_timestamp
 from ._driver_options import DriverOptions
 from ._drivers import make_front, require_front
@@ -124,16 +123,10 @@ class TcpSide:
         )
         return make_front(self.serve, options, driver_options, http2=self._http2)
 
-    async def stopping(self) -> None:
+    def stopping(self) -> list[asyncio.Task[None]]:
         """See ``TcpApplication``."""
         self._asgi.is_stopping = True
-        closing = [
-            task for each in [*self._asgi.websockets] if (task := each.go_away()) is not None
-        ]
-        try:
-            await asyncio.gather(*closing)
-        finally:
-            await end_tasks(closing, timeout=0.0, logger=_logger, what="closing WebSockets")
+        return [task for each in [*self._asgi.websockets] if (task := each.go_away()) is not None]
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application that the front calls."""

@@ -21,6 +21,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
+from wsproto.frame_protocol import CloseReason
 
 from ..utils._failures import describe_error
 from ..utils._logs import shared_log
@@ -239,6 +240,12 @@ class WebSocketProtocol(WSProtocol):
 
     def keepalive_timeout(self) -> None:
         """The client has not answered a ping."""
+        if self.read_paused or self._is_later:  # its answer may be there
+            self.pong_timer = self.pending_ping_payload = None
+            self.schedule_ping()
+            return
+        code, reason = int(CloseReason.INTERNAL_ERROR), "keepalive ping timeout"
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         super().keepalive_timeout()
         self.disconnected = True  # to send is no mistake of the application
 

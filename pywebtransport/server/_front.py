@@ -88,8 +88,12 @@ class TcpApplication(Protocol):
     def make_front(self, options: FrontOptions) -> TcpFront:
         """A front that serves it, in the running event loop."""
 
-    async def stopping(self) -> None:
-        """The server stops: tell the WebSockets of the application."""
+    def stopping(self) -> list[asyncio.Task[None]]:
+        """The server stops: close the WebSockets of the application. Idempotent.
+
+        Returns:
+            The tasks that do it, for those that are not closed at once.
+        """
 
 
 async def end_connections(

@@ -212,10 +212,14 @@ class TcpPort:
             self._tls.reload(config)
 
     def begin_stop(self, timeout: float) -> list[asyncio.Task[None]]:
-        """As ``stop``, in a task; if nothing listens, there is none."""
+        """As ``stop``, in a task; if nothing listens, only WebSockets over HTTP/3 are closed."""
         self.stopping = True
-        loop = asyncio.get_running_loop()
-        return [loop.create_task(self.stop(timeout))] if self._listening else []
+        if self._listening:
+            return [asyncio.get_running_loop().create_task(self.stop(timeout))]
+        return self._tell_application()
+
+    def _tell_application(self) -> list[asyncio.Task[None]]:
+        return [] if self.application is None else self.application.stopping()
 
     async def stop(self, timeout: float) -> None:
         """Accept no more connections; close idle ones, and let requests of the front finish.
@@ -233,12 +237,9 @@ class TcpPort:
         loop = asyncio.get_running_loop()
         for listening in self._listening:
             listening.stop()
-        tasks = []
-        if self.application is not None:
-            tasks.append(loop.create_task(self.application.stopping()))
+        tasks = self._tell_application()
         timer = loop.call_later(min(_ARRIVAL, timeout), self._take_no_newcomers)
         try:
-            await asyncio.sleep(0)  # the application hears of it in any case
             if self.front is not None:
                 await self.front.stop(timeout, lambda: self._takes_newcomers and self.arriving > 0)
             else:

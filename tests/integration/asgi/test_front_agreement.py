@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import websockets
+from wsproto.events import TextMessage
 
 from pywebtransport.asgi import ClientDisconnectedError
-from tests.support.asgi import Stage
+from tests.support.asgi import Call, Stage
 from tests.support.asgi_http import echo, hello, start
 from tests.support.asgi_tcp import tcp_served
 from tests.support.certificates import Certificates
 from tests.support.steps import until
 
+from .clients import WebSocket
 from .test_front import DRIVERS, Log, accesses
 
 
@@ -86,6 +90,62 @@ async def test_answers_to_requests_that_cannot_be_read(
         stats = tcp.server.refresh_stats()
         assert (stats.requests, stats.responses_4xx) == (1, 1)
     assert accesses(caplog) == [f'client "- - HTTP/1.1" {status} _ms origin=-']
+
+
+VERSIONS = pytest.mark.parametrize("version", ["1.1", "1.1 by hypercorn", "2", "3"])
+
+
+@asynccontextmanager
+async def opened(
+    certs: Certificates, version: str, interval: float
+) -> AsyncIterator[tuple[Call, WebSocket]]:
+    """A WebSocket over a version of HTTP, and its far end."""
+    stage = Stage()
+    mount = {"http2": version in ("1.1 by hypercorn", "2")}
+    cafile = certs.authority.certfile
+    async with (
+        tcp_served(certs, stage, mount=mount, websocket_ping_interval=interval) as tcp,
+        asyncio.TaskGroup() as group,
+    ):
+        opening = WebSocket.opened(version.split()[0], tcp.server.port, cafile, "/")
+        entering = group.create_task(opening.__aenter__())
+        call = await stage.next()
+        await call.accept()
+        yield call, await entering
+        call.end()
+        await opening.__aexit__(None, None, None)
+
+
+@VERSIONS
+async def test_a_client_that_does_not_answer_pings_is_1011(
+    certs: Certificates, version: str
+) -> None:
+    async with opened(certs, version, 0.05) as (call, client):
+        event = await call.receive()
+        assert (event["type"], event["code"]) == ("websocket.disconnect", 1011)
+        with pytest.raises(ClientDisconnectedError):
+            await call.send("send", text="late")
+        # Only now it looks.
+        while client.closed is None:
+            await client.event()
+        assert client.closed == (1011, "keepalive ping timeout")
+
+
+@VERSIONS
+async def test_a_slow_application_is_not_taken_for_a_dead_client(
+    certs: Certificates, version: str
+) -> None:
+    """While it takes no messages, nobody reads the answers to pings."""
+    count = 30
+    async with opened(certs, version, 0.03) as (call, client):
+        for number in range(count):
+            await client.send(TextMessage(str(number)))
+        reading = asyncio.create_task(client.message())  # and answering pings
+        await asyncio.sleep(0.3)
+        for number in range(count):
+            assert (await call.receive())["text"] == str(number)
+        await call.send("send", text="still here")
+        assert await reading == "still here"
 
 
 @DRIVERS
