@@ -652,6 +652,9 @@ class SessionLayer(Protocol):
     def close(self, *, reason: str = "") -> None:
         """End all sessions with code 0 and close the connection, at once."""
 
+    def release(self) -> None:
+        """Close a socket of the connection alone, after the event loop was closed."""
+
     def shed(self, reason: str) -> None:
         """Close the connection, because it takes more than its share."""
 

@@ -789,6 +789,8 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
+        if self._driver is not None:
+            self._driver.layer.release()
 
     def _is_lost(self) -> bool:
         """Whether nothing can be sent any more; the sessions may not have been told yet."""

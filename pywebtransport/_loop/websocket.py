@@ -30,7 +30,7 @@ from ..exceptions import (
 from ..utils._deadlines import Deadline, Deadlines
 from ..utils._extras import require
 from ..utils._system import explain_os_error
-from ..utils._tcp import abort
+from ..utils._tcp import abort, release
 from ..utils._text import printable
 from ..utils._turns import Turns
 from ..utils._waiters import running_loop, wrong_loop
@@ -357,6 +357,12 @@ class WebSocketLink(asyncio.Protocol):
             self._later()
         else:
             self._set_reading()
+
+    def release(self) -> None:
+        """Close the socket after the event loop was closed: nothing can be called later."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            release(transport)
 
     def stats(self) -> dict[str, int | None]:
         """Counters of the TCP connection, with the names and units of QUIC connections."""

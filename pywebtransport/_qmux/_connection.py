@@ -478,6 +478,11 @@ class QMuxConnection:
         if not self._state.is_busy:
             self._deliver()
 
+    def release(self) -> None:
+        """Close the socket of the link, after the event loop was closed; nobody is told."""
+        if self._state.link is not None:
+            self._state.link.release()
+
     # --------------------------------------------------------------- deliver phase
 
     def _deliver_later(self) -> None:

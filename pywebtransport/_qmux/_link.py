@@ -48,6 +48,9 @@ class Link(Protocol):
     def abort(self) -> None:
         """Drop the connection now, without sending anything."""
 
+    def release(self) -> None:
+        """Close the socket after the event loop was closed."""
+
     def pause_reading(self) -> None:
         """Read nothing from the socket until ``resume_reading``. Only for the legacy framing,
         which has no credit."""

@@ -69,6 +69,9 @@ class SessionTransport(Transport, Protocol):
     def start(self, draft: int) -> None:
         """The link is a WebSocket with this draft of QMux: our parameters go out at once."""
 
+    def release(self) -> None:
+        """Close the socket, after the event loop was closed."""
+
     def send_drain(self) -> bool:
         """Ask the peer to finish; False: it would not understand."""
 

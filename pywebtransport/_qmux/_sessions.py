@@ -308,6 +308,10 @@ class QMuxSessions:
             self.session.close(0, reason)
         self.quic.close(0, reason)
 
+    def release(self) -> None:
+        """Close the socket, after the event loop was closed; nobody is told."""
+        self.quic.release()
+
     def shed(self, reason: str) -> None:
         """Close the connection, because it takes more than its share.
 

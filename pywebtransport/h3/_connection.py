@@ -797,6 +797,9 @@ class H3Connection:
             self._shut(None)
             self.quic.close(code, reason)
 
+    def release(self) -> None:
+        """Do nothing: the sockets are those of an endpoint."""
+
     def shed(self, reason: str) -> None:
         """Close the connection, because it takes more than its share."""
         self.quic.close(H3Error.EXCESSIVE_LOAD, reason)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -268,3 +269,31 @@ async def test_another_thread_is_told_so(pair: Pair) -> None:
         assert raised[0].config_key == "loop"
         assert near.is_ready
         await stream.abort()
+
+
+def test_the_socket_is_given_back_although_the_event_loop_has_ended(certs: Certificates) -> None:
+    """The suite's check of descriptors and warnings sees what is not."""
+    found: Future[Served] = Future()
+    over = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        async with serving(certs, websocket=True, close_timeout=0.05) as served:
+            found.set_result(served)
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        own = asyncio.new_event_loop()
+        session = own.run_until_complete(connect(certs, found.result(10)))
+        connection = session.connection
+        assert connection is not None
+        own.close()
+        connection.abandon()
+        with pytest.raises(ConfigurationError, match=r"event loop .* has ended"):
+            session.drain()
+    finally:
+        loops[0].call_soon_threadsafe(over.set)
+        thread.join()

@@ -92,6 +92,9 @@ class Link:
             peer._arrived.append(record)
             self._loop.call_soon(peer._receive)
 
+    def release(self) -> None:
+        self.is_open = False
+
     def pause_reading(self) -> None:
         self._is_paused = True
 
