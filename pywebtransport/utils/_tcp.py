@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import Any
 
 __all__ = ["abort", "release"]
@@ -12,18 +13,22 @@ __all__ = ["abort", "release"]
 def release(transport: asyncio.WriteTransport) -> None:
     """Close the socket of a connection whose event loop is closed, and with it its transport.
 
-    A transport of asyncio can do nothing without its loop, so this looks behind it. Those of
-    uvloop end with their loop.
+    A transport of asyncio can do nothing without its loop, and has no public way to be given up, so
+    this changes its attributes, where they are as expected. Those of uvloop end with their loop.
     """
-    outer: Any = transport
-    protocol = getattr(outer, "_ssl_protocol", None)
-    inner = outer if protocol is None else protocol._transport
-    sock = getattr(inner, "_sock", None)
-    if sock is not None:
-        inner._sock = None  # otherwise it warns that it was not closed
+    outer = _attributes(transport)
+    tls = outer.get("_ssl_protocol")
+    inner = outer if tls is None else _attributes(_attributes(tls).get("_transport"))
+    sock = inner.get("_sock")
+    if isinstance(sock, socket.socket):
+        inner["_sock"] = None  # otherwise it warns that it was not closed
         sock.close()
-        if protocol is not None:
-            outer._closed = True
+        if tls is not None:
+            outer["_closed"] = True
+
+
+def _attributes(thing: object) -> dict[str, Any]:
+    return getattr(thing, "__dict__", {})
 
 
 def abort(transport: asyncio.WriteTransport) -> None:
