@@ -283,7 +283,7 @@ async def test_text_is_refused() -> None:
 
 async def test_fragmented_text_is_refused() -> None:
     async with raw_client(QUICK) as (peer, server):
-        peer.frame(Opcode.TEXT, b"hel", fin=False)
+        peer.frame(Opcode.TEXT, b"half", fin=False)
         await server.until(lambda: "text" in server.events)
         assert server.received == []
 
