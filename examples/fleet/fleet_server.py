@@ -15,6 +15,7 @@ from pywebtransport import ServerApp, ServerConfig, WebTransportError, WebTransp
 from pywebtransport.events import EventBackend, NatsBackend, RedisBackend
 from pywebtransport.monitoring import Metrics, MetricsEndpoint
 from pywebtransport.pubsub import Broker
+from pywebtransport.server import echo_handler
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 
@@ -49,11 +50,7 @@ def make_app(config: ServerConfig) -> ServerApp:
     async def chat(session: WebTransportSession) -> None:
         await broker.serve(session)
 
-    @app.route("/echo")
-    async def echo(session: WebTransportSession) -> None:
-        async for stream in session.incoming_bidirectional_streams():
-            await stream.write_all(await stream.read_all())
-
+    app.route("/echo")(echo_handler)
     return app
 
 

@@ -106,7 +106,7 @@ async def test_a_room_across_three_servers_of_which_one_is_killed(servers: list[
             await pubsub.close()
 
     load = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pywebtransport", "bench", "--duration", "0.3", "--datagrams", "0"),
+        *(sys.executable, "-m", "pywebtransport", "bench", "--duration", "0.3", "--fallback"),
         *("--certificate-hash", servers[1].hash, servers[1].url.replace("/chat", "/echo")),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )

@@ -26,6 +26,11 @@ FILES = [
     *(f"{INTEGRATION}/test_{name}.py" for name in ("examples", "example_servers", "use_cases")),
     *(f"{INTEGRATION}/test_{name}.py" for name in ("chat_redis", "guides")),
     f"{INTEGRATION}/asgi/test_framework_examples.py",
+    # Of other files, the tests of an example.
+    f"{INTEGRATION}/test_datagram_broadcast.py::test_the_example_shows_its_ticks",
+    f"{INTEGRATION}/test_rpc.py::test_the_example_runs",
+    f"{INTEGRATION}/test_metrics.py::test_example_serves_metrics_and_ends_on_interrupt",
+    f"{INTEGRATION}/test_fleet.py",
 ]
 
 _BY_HAND = "a connection that is made by hand is one of QUIC; clients choose, connections do not"
