@@ -80,8 +80,10 @@ class Fallback:
         quic = progress.add_lane("QUIC", "handshake", QUIC_HINT)
 
         def connect_tcp() -> Coroutine[Any, Any, ClientLink]:
-            self._stats.fallbacks_tried += 1
+            before = progress.lanes.get("TCP")
+            self._stats.fallbacks_tried += before is None
             lane = progress.add_lane("TCP", "tcp", TCP_HINT)
+            lane.error = None if before is None else before.error
             return self._dialer.dial(origin, addresses, lane)
 
         def failed(lane: Lane, error: BaseException) -> None:

@@ -20,6 +20,9 @@ LANES: tuple[Lane, Lane] = ("QUIC", "TCP")
 # Seconds for which a client remembers that it needed TCP, and for how many servers.
 _REMEMBERED = 600.0
 _MAX_ORIGINS = 256
+# Seconds before TCP is tried again while QUIC gets no answer; doubles up to the second.
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 2.0
 
 _Origin = tuple[str, int]
 _T = TypeVar("_T")
@@ -61,8 +64,10 @@ class Race:
     """The decisions of one race. It starts nothing and reads no clock.
 
     QUIC runs from the beginning. TCP starts when its time has come, or as soon as QUIC has failed
-    because of the network. An answer of the server, a certificate that is not accepted, and any
-    error that another transport would not help against end the race at once.
+    because of the network. When TCP fails because of the network, it is tried again as long as QUIC
+    gets no answer: where UDP is blocked, nothing else tells when a server is back. An answer of the
+    server, a certificate that is not accepted, and any error that another transport would not help
+    against end the race at once.
 
     Args:
         began: Time of the beginning, seconds.
@@ -70,15 +75,17 @@ class Race:
     """
 
     def __init__(self, began: float, delay: float) -> None:
-        self._tcp_due: float | None = began + delay  # None: it has started, or never will
+        self._tcp_due: float | None = began + delay  # None: it runs, or never will
+        self._pause = _FIRST_PAUSE
         self._final: BaseException | None = None
         self.errors: dict[Lane, BaseException] = {}
 
     def starts_tcp(self, now: float) -> bool:
-        """Whether to start TCP now; true once."""
+        """Whether to start TCP now; true once for each attempt."""
         if self._tcp_due is None or now < self._tcp_due:
             return False
         self._tcp_due = None
+        self.errors.pop("TCP", None)
         return True
 
     def wait(self, now: float) -> float | None:
@@ -90,8 +97,12 @@ class Race:
         self.errors[lane] = error
         if not _leaves_hope(lane, error):
             self._final, self._tcp_due = error, None
-        elif lane == "QUIC" and self._tcp_due is not None:
-            self._tcp_due = now
+        elif lane == "QUIC":
+            if self._tcp_due is not None:
+                self._tcp_due = None if "TCP" in self.errors else now
+        elif "QUIC" not in self.errors and lost_to_network(error):
+            self._tcp_due = now + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     @property
     def is_lost(self) -> bool:
@@ -127,7 +138,7 @@ async def run_race(
 
     Args:
         quic: Connects by QUIC. The caller closes the connection if this function raises.
-        tcp: Connects by TCP; is not called if QUIC is fast enough.
+        tcp: Connects by TCP; is not called if QUIC is fast enough, and again if it fails early.
         delay: Seconds that QUIC runs alone.
         discard: Closes a result of ``tcp`` that is not needed.
         tasks: Holds the running attempts. Cancelling all of them ends the race.
@@ -150,6 +161,7 @@ async def run_race(
         while not race.is_lost:
             now = loop.time()
             if race.starts_tcp(now):
+                tasks.discard(running.get("TCP"))  # the one before
                 running["TCP"] = loop.create_task(tcp())
             tasks.update(running.values())
             pending = [task for task in running.values() if not task.done()]

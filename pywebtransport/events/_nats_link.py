@@ -25,6 +25,8 @@ __all__ = ["NatsLink", "load_nats", "nats_error"]
 
 _FAREWELL = 2.0
 """Seconds to wait for the end of a connection that is being closed."""
+_RESETS = 3
+"""Times that a connection is tried again which the server resets while it is made."""
 _MAX_WAITING = 65_536
 """Messages that may wait for a subscriber."""
 _MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -101,7 +103,11 @@ class NatsLink:
         Cancellation: safe; nothing stays open.
         """
         found: WebTransportError | None = None
-        for server in random.sample(servers, len(servers)):
+        # A server that refuses the login resets the connection, maybe before its answer is read.
+        again = _RESETS
+        waiting = random.sample(servers, len(servers))
+        while waiting:
+            server = waiting.pop()
             link = cls(load_nats().NATS(), timeout=timeout, on_slow=on_slow)
             try:
                 async with asyncio.timeout(timeout):
@@ -111,6 +117,10 @@ class NatsLink:
                 if not isinstance(error, Exception):
                     raise
                 reason = error if link._last_error is None else link._last_error
+                if isinstance(reason, ConnectionResetError) and again:
+                    again -= 1
+                    waiting.append(server)
+                    continue
                 new = nats_error(reason, "the NATS server cannot be used")
                 if found is None or isinstance(new, AuthenticationError):
                     found = new

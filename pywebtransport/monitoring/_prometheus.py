@@ -311,7 +311,8 @@ class Metrics:
             for group in _GROUPS:
                 one |= one.pop(group, {})
             for name, value in one.items():
-                sums[name] = sums.get(name, 0) + value
+                if not isinstance(value, dict):  # "transports" of a client
+                    sums[name] = sums.get(name, 0) + value
         for name, total, rest in _OF_QUIC:
             if rest in sums:
                 sums[name] = sums[total] - sums[rest]

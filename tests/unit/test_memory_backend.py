@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.events import EventBackend, MemoryBackend
-from pywebtransport.events._memory import _matches
+from pywebtransport.events._memory import matches
 from pywebtransport.exceptions import (
     ConfigurationError,
     ConnectionError,
@@ -175,7 +175,7 @@ async def test_a_publisher_in_a_loop_lets_others_run() -> None:
     ],
 )
 def test_patterns(pattern: str, channel: str, expected: bool) -> None:
-    assert _matches(pattern.split("*"), channel) is expected
+    assert matches(pattern.split("*"), channel) is expected
 
 
 def naive(pattern: str, channel: str) -> bool:
@@ -189,9 +189,9 @@ def naive(pattern: str, channel: str) -> bool:
 
 @given(st.text("ab*", max_size=7).filter(lambda text: "*" in text), st.text("ab", max_size=8))
 def test_patterns_match_what_their_definition_says(pattern: str, channel: str) -> None:
-    assert _matches(pattern.split("*"), channel) is naive(pattern, channel)
+    assert matches(pattern.split("*"), channel) is naive(pattern, channel)
 
 
 def test_a_pattern_of_many_stars_takes_no_long_time() -> None:
     """With backtracking this would take longer than the age of the universe."""
-    assert not _matches(("*a" * 500 + "b").split("*"), "a" * 1024)
+    assert not matches(("*a" * 500 + "b").split("*"), "a" * 1024)

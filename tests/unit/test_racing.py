@@ -339,7 +339,8 @@ async def test_quic_goes_on_when_tcp_failed() -> None:
     tcp = lanes.lane("tcp", 0.1, UnreachableError("refused", details=REFUSED))
     assert await lanes.run(lanes.lane("quic", 5.0), tcp) is None
     assert lanes.now() == 5.0
-    assert lanes.failed == ["TCP"]
+    # From 0.5 on, with pauses of 0.25, 0.5, 1 and 2 seconds.
+    assert lanes.failed == ["TCP"] * 5
 
 
 @virtual
@@ -350,7 +351,28 @@ async def test_both_fail() -> None:
     with pytest.raises(UnreachableError, match="by QUIC: silence; by TCP: refused"):
         await lanes.run(quic, tcp)
     assert lanes.now() == 3.0
-    assert lanes.failed == ["TCP", "QUIC"]
+    assert lanes.failed == [*["TCP"] * 4, "QUIC"]
+
+
+@virtual
+async def test_a_server_that_comes_back_is_found_by_tcp() -> None:
+    lanes = Lanes()
+    attempts = [
+        lanes.lane("tcp", 0.1, UnreachableError("refused", details=REFUSED)),
+        lanes.lane("tcp", 0.1, UnreachableError("refused", details=REFUSED)),
+        lanes.lane("tcp", 0.1),
+    ]
+    assert await lanes.run(lanes.lane("quic", 1e6), lambda: attempts.pop(0)()) is not None
+    assert lanes.now() == pytest.approx(0.5 + 0.1 + 0.25 + 0.1 + 0.5 + 0.1)
+    assert lanes.failed == ["TCP"] * 2
+
+
+@virtual
+async def test_tcp_is_not_asked_again_after_an_answer() -> None:
+    lanes = Lanes()
+    tcp = lanes.lane("tcp", 0.1, ProxyError("the proxy refused", status_code=407))
+    assert await lanes.run(lanes.lane("quic", 5.0), tcp) is None
+    assert lanes.failed == ["TCP"]
 
 
 @virtual
